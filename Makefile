@@ -1,0 +1,37 @@
+# demo · test · check · bench · build: each sets up what it needs the first time
+PYTHON ?= python3
+EXTRAS ?= test
+VENV = .venv
+BIN = $(VENV)/bin
+NATIVE = $(wildcard kernels/cpu/*.c kernels/cpu/*.h)
+SETUP = setup.cfg setup.py pyproject.toml kernels/cpu/build.py
+READY = $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
+comma = ,
+
+.PHONY: demo test check bench build clean
+
+# the environment: the package installed in place, with what tests and demo need
+$(READY): $(SETUP) $(NATIVE)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e .[$(EXTRAS)]
+	touch $@
+
+demo: $(READY)
+	$(BIN)/python docs/examples/demo.py
+
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+check: $(READY)
+	$(BIN)/ruff format --check -q . && $(BIN)/ruff check -q .
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -x
+	$(BIN)/python -m flambeau.kernels check
+
+bench: $(READY)
+	$(BIN)/python -m tests.bench
+
+build: $(READY)
+	$(BIN)/python setup.py -q build_ext --inplace
+
+clean:
+	rm -rf build *.egg-info kernels/cpu/_native* .venv

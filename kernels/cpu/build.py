@@ -1,0 +1,94 @@
+"""The recipe of the C extension `flambeau.kernels.cpu._native` (cffi, API mode).
+
+Every `<family>.c` is compiled for each element type and each instruction set; functions marked
+KERNEL(name) are declared to Python under name_<real>_<isa>. `native.py` picks when it loads.
+"""
+
+import os
+import platform
+import re
+from pathlib import Path
+
+from cffi import FFI
+
+HERE = Path(__file__).resolve().parent
+GENERATED = HERE.parents[1] / "build" / "native"
+
+# instruction set: (bytes of a vector register, GCC's target attribute or None)
+BASE = {"base": (16, None)}
+X86 = {"avx2": (32, "avx2,fma"), "avx512": (64, "avx2,fma,avx512f,avx512vl,avx512bw,avx512dq")}
+ISAS = BASE | (X86 if platform.machine() in ("x86_64", "AMD64") else {})
+
+PROTOTYPE = re.compile(r"^(\w+) KERNEL\((\w+)\)\(([^)]*)\)\s*\{", re.MULTILINE)
+
+PLAIN = """
+int threads(void);
+void set_threads(int n);
+int supports_avx2(void);
+int supports_avx512(void);
+"""
+
+PLAIN_SOURCE = """
+#include <omp.h>
+#include <math.h>
+typedef long long i64;
+int threads(void) { return omp_get_max_threads(); }
+void set_threads(int n) { omp_set_num_threads(n); }
+#if defined(__x86_64__)
+int supports_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+int supports_avx512(void) {
+  return supports_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")
+      && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+}
+#else
+int supports_avx2(void) { return 0; }
+int supports_avx512(void) { return 0; }
+#endif
+"""
+
+
+def sources():
+    """The families' C files; gemm.c first, since others build on it."""
+    return sorted(HERE.glob("*.c"), key=lambda p: (p.stem != "gemm", p.stem))
+
+
+def prototypes(real, isa):
+    """The C declarations of all kernels for one element type and instruction set."""
+    found = []
+    for path in sources():
+        for result, name, arguments in PROTOTYPE.findall(path.read_text("utf-8")):
+            arguments = re.sub(r"\s+", " ", re.sub(r"\breal\b", real, arguments))
+            found.append(f"{result} {name}_{real}_{isa}({arguments});")
+    return "\n".join(found)
+
+
+def variant(real, isa):
+    """Write the translation unit of one element type and instruction set; its path."""
+    width, target = ISAS[isa]
+    lines = [f"#define real {real}", f"#define ISA {isa}", f"#define VECTOR_BYTES {width}"]
+    lines += [f"#define REAL_IS_{real.upper()} 1", f"#define ISA_IS_{isa.upper()} 1"]
+    lines += [f'#pragma GCC target("{target}")'] if target else []
+    lines += ['#include "kernel.h"'] + [f'#include "{path.name}"' for path in sources()]
+    text = "\n".join(lines) + "\n"
+    path = GENERATED / f"{real}_{isa}.c"
+    GENERATED.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text("utf-8") != text:
+        path.write_text(text, "utf-8")
+    return os.path.relpath(path)
+
+
+VARIANTS = [(real, isa) for real in ("float", "double") for isa in ISAS]
+DECLARATIONS = "\n".join(prototypes(*pair) for pair in VARIANTS)
+
+ffi = FFI()
+ffi.cdef("typedef long long i64;\n" + PLAIN + DECLARATIONS)
+ffi.set_source(
+    "flambeau.kernels.cpu._native",
+    PLAIN_SOURCE + DECLARATIONS,
+    sources=[variant(*pair) for pair in VARIANTS],
+    include_dirs=[str(HERE)],
+    depends=[str(path) for path in [*sources(), HERE / "kernel.h"]],
+    extra_compile_args="-O3 -std=gnu11 -fopenmp -fno-math-errno -fno-trapping-math -g0".split(),
+    extra_link_args=["-fopenmp"],
+    optional=True,  # without a compiler the package installs all the same and says so when used
+)

@@ -1,0 +1,158 @@
+/* Matrix products from packed panels: the arithmetic under convolutions.
+
+   C = A B is cut into tiles of TILE_ROWS x TILE_COLUMNS that stay in registers. The left factor is
+   packed as panels [depth][LEFT_PITCH], one number for each row of the tile, and the right factor
+   as panels [depth][TILE_COLUMNS], so that the innermost loop reads both from front to back.
+   Source: Goto and van de Geijn, Anatomy of high-performance matrix multiplication, 2008. */
+
+#if VECTOR_BYTES == 64
+enum { TILE_ROWS = 14 }; /* 28 sums, 2 right vectors and a broadcast in 32 registers */
+#else
+enum { TILE_ROWS = 6 }; /* 12 sums, 2 right vectors and a broadcast in 16 registers */
+#endif
+enum { TILE_COLUMNS = 2 * LANES, LEFT_PITCH = (TILE_ROWS + LANES - 1) / LANES * LANES };
+
+/* Element (i, j) stands at at[i * row + j * column]; swap the strides to transpose. */
+struct matrix {
+  const real *at;
+  i64 row, column;
+};
+
+/* What a tile's sums begin with: what C holds, or one number a row (NULL: zero). */
+struct start {
+  int add;
+  const real *bias;
+};
+
+INLINE i64 pieces(i64 n, i64 size) { return (n + size - 1) / size; }
+
+/* c (rows, vectors * LANES) = start + a b; inlined where rows and vectors are constants. */
+INLINE void tile_of(const i64 rows, const i64 vectors, i64 depth, const real *a, const real *b,
+                    real *c, i64 pitch, struct start start) {
+  vec sum[TILE_ROWS][2];
+#pragma GCC unroll 16
+  for (i64 i = 0; i < rows; i++)
+#pragma GCC unroll 2
+    for (i64 j = 0; j < vectors; j++)
+      sum[i][j] = start.add    ? load(c + i * pitch + j * LANES)
+                  : start.bias ? broadcast(start.bias[i])
+                               : (vec){0};
+  for (i64 k = 0; k < depth; k++, a += LEFT_PITCH, b += TILE_COLUMNS) {
+    vec right[2];
+#pragma GCC unroll 2
+    for (i64 j = 0; j < vectors; j++) right[j] = load(b + j * LANES);
+#pragma GCC unroll 16
+    for (i64 i = 0; i < rows; i++) {
+      vec left = broadcast(a[i]);
+#pragma GCC unroll 2
+      for (i64 j = 0; j < vectors; j++) sum[i][j] += left * right[j];
+    }
+  }
+#pragma GCC unroll 16
+  for (i64 i = 0; i < rows; i++)
+#pragma GCC unroll 2
+    for (i64 j = 0; j < vectors; j++) store(c + i * pitch + j * LANES, sum[i][j]);
+}
+
+/* c (rows, vectors * LANES) = start + a b, from one packed panel of each factor. */
+static void tile(i64 rows, i64 vectors, i64 depth, const real *a, const real *b, real *c,
+                 i64 pitch, struct start start) {
+#define CASE(r)                                                     \
+  case 2 * r: tile_of(r, 1, depth, a, b, c, pitch, start); return;  \
+  case 2 * r + 1: tile_of(r, 2, depth, a, b, c, pitch, start); return;
+  switch (2 * rows + vectors - 1) {
+    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#if VECTOR_BYTES == 64
+    CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
+#endif
+  }
+#undef CASE
+}
+
+/* The same for any number of columns: an incomplete tile is computed beside C and copied. */
+static void tile_in(i64 rows, i64 columns, i64 depth, const real *a, const real *b, real *c,
+                    i64 pitch, struct start start) {
+  i64 vectors = pieces(columns, LANES);
+  if (columns == vectors * LANES) {
+    tile(rows, vectors, depth, a, b, c, pitch, start);
+    return;
+  }
+  real beside[TILE_ROWS * TILE_COLUMNS];
+  size_t bytes = columns * sizeof(real);
+  if (start.add)
+    for (i64 i = 0; i < rows; i++) memcpy(beside + i * TILE_COLUMNS, c + i * pitch, bytes);
+  tile(rows, vectors, depth, a, b, beside, TILE_COLUMNS, start);
+  for (i64 i = 0; i < rows; i++) memcpy(c + i * pitch, beside + i * TILE_COLUMNS, bytes);
+}
+
+/* Transpose LANES vectors in registers: exchange ever larger blocks across the diagonal. */
+INLINE void transpose(vec v[LANES]) {
+  typedef __typeof__((vec){0} < (vec){0}) picks;
+#pragma GCC unroll 8
+  for (int s = 1; s < LANES; s *= 2) {
+    picks low, high;
+#pragma GCC unroll 16
+    for (int l = 0; l < LANES; l++) {
+      low[l] = l & s ? LANES + l - s : l;
+      high[l] = l & s ? LANES + l : l + s;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++)
+      if (!(i & s)) {
+        vec a = v[i], b = v[i + s];
+        v[i] = __builtin_shuffle(a, b, low);
+        v[i + s] = __builtin_shuffle(a, b, high);
+      }
+  }
+}
+
+/* to[k * pitch + i] = from[i * line + k] for LANES steps k and the lines i0 to i0 + LANES - 1;
+   lines that are not there repeat the last. */
+static void pack_square(const real *from, i64 line, i64 lines, i64 i0, real *to, i64 pitch) {
+  vec v[LANES];
+#pragma GCC unroll 16
+  for (i64 i = 0; i < LANES; i++) v[i] = load(from + min_i64(i0 + i, lines - 1) * line);
+  transpose(v);
+#pragma GCC unroll 16
+  for (i64 k = 0; k < LANES; k++) store(to + k * pitch + i0, v[k]);
+}
+
+/* to[k * pitch + i] = from[i * line + k * step] for all lines i < pitch, a multiple of LANES, and
+   all steps k < depth. What stands in the places of lines that are not there is never used. */
+static void pack(const real *from, i64 line, i64 step, i64 lines, i64 depth, i64 pitch, real *to) {
+  i64 k = 0;
+  if (step == 1)
+    for (; k + LANES <= depth; k += LANES)
+      for (i64 i = 0; i < lines; i += LANES)
+        pack_square(from + k, line, lines, i, to + k * pitch, pitch);
+  if (line == 1)
+    for (; k < depth; k++) memcpy(to + k * pitch, from + k * step, lines * sizeof(real));
+  for (; k < depth; k++)
+    for (i64 i = 0; i < lines; i++) to[k * pitch + i] = from[i * line + k * step];
+}
+
+/* The right factor b (depth, n) as panels [depth][TILE_COLUMNS], one after another. */
+static void pack_right(struct matrix b, i64 n, i64 depth, real *to) {
+  for (i64 j = 0; j < n; j += TILE_COLUMNS, to += depth * TILE_COLUMNS)
+    pack(b.at + j * b.column, b.column, b.row, min_i64(n - j, TILE_COLUMNS), depth, TILE_COLUMNS,
+         to);
+}
+
+/* The i-th of the panels that share m rows evenly: its first row. */
+INLINE i64 panel_row(i64 m, i64 i) { return m * i / pieces(m, TILE_ROWS); }
+
+/* c (m, n; rows `pitch` apart) += a (m, depth) b (depth, n), by the calling thread alone.
+   work: depth * (LEFT_PITCH + n rounded up to TILE_COLUMNS) numbers. */
+static void add_product(i64 m, i64 n, i64 depth, struct matrix a, struct matrix b, real *c,
+                        i64 pitch, real *work) {
+  real *left = work, *right = work + depth * LEFT_PITCH;
+  struct start start = {.add = 1};
+  pack_right(b, n, depth, right);
+  for (i64 i = 0; i < pieces(m, TILE_ROWS); i++) {
+    i64 row = panel_row(m, i), rows = panel_row(m, i + 1) - row;
+    pack(a.at + row * a.row, a.row, a.column, rows, depth, LEFT_PITCH, left);
+    for (i64 j = 0; j < n; j += TILE_COLUMNS)
+      tile_in(rows, min_i64(n - j, TILE_COLUMNS), depth, left, right + j * depth,
+              c + row * pitch + j, pitch, start);
+  }
+}

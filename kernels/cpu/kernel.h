@@ -1,0 +1,32 @@
+/* What every C kernel is written with.
+
+   A family's file is compiled once for each element type and instruction set: `real` is float or
+   double, `ISA` the instruction set, and KERNEL(name) the exported name, such as relu_float_avx2.
+   Functions that are not exported are `static`: each variant is a translation unit of its own. */
+#pragma once
+#include <math.h>
+#include <omp.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef long long i64;
+
+#define JOIN_(a, b, c) a##_##b##_##c
+#define JOIN(a, b, c) JOIN_(a, b, c)
+#define KERNEL(name) JOIN(name, real, ISA)
+#define INLINE static inline __attribute__((always_inline))
+
+/* A vector register: LANES numbers of type real, loaded and stored at any address. */
+typedef real vec __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+enum { LANES = VECTOR_BYTES / sizeof(real) };
+
+INLINE vec load(const real *p) { return *(const vec *)p; }
+INLINE void store(real *p, vec v) { *(vec *)p = v; }
+INLINE vec broadcast(real v) { return v - (vec){0}; }
+
+INLINE i64 min_i64(i64 a, i64 b) { return a < b ? a : b; }
+INLINE i64 max_i64(i64 a, i64 b) { return a > b ? a : b; }
+
+/* Loops over less than this many numbers are not worth waking the other threads. */
+enum { PARALLEL_ABOVE = 16384 };

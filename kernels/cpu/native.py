@@ -1,0 +1,58 @@
+"""Calls into the C extension: picks the variant for the processor and for the element type."""
+
+import os
+
+import numpy as np
+
+from flambeau.kernels.cpu._native import ffi, lib
+
+REAL = {np.dtype("f4"): "float", np.dtype("f8"): "double"}
+POINTER = {
+    np.dtype("f4"): ffi.typeof("float[]"),
+    np.dtype("f8"): ffi.typeof("double[]"),
+    np.dtype("i4"): ffi.typeof("int[]"),
+    np.dtype("i8"): ffi.typeof("long long[]"),
+    np.dtype("u1"): ffi.typeof("unsigned char[]"),
+}
+
+
+def supported():
+    """The instruction sets that this processor and this build have, the best first."""
+    names = ["avx512"] * lib.supports_avx512() + ["avx2"] * lib.supports_avx2() + ["base"]
+    return [name for name in names if hasattr(lib, f"relu_float_{name}")]
+
+
+def _chosen():
+    wanted = os.environ.get("FLAMBEAU_ISA") or supported()[0]
+    if wanted not in supported():
+        raise ImportError(f"FLAMBEAU_ISA={wanted}: this processor offers {', '.join(supported())}")
+    return wanted
+
+
+isa = _chosen()
+_functions = {}
+
+
+def takes(*arrays):
+    """True when the C kernels know the dtype of these arrays (float32 or float64, all alike)."""
+    dtype = arrays[0].dtype
+    return dtype in REAL and all(a is None or a.dtype == dtype for a in arrays[1:])
+
+
+def call(name, *args):
+    """Run the C kernel `name`: arrays become pointers, None becomes NULL, numbers pass as they are.
+
+    The first array's dtype picks the variant. Arrays must be C-contiguous.
+    """
+    dtype = next(a.dtype for a in args if isinstance(a, np.ndarray))
+    key = name, dtype
+    function = _functions.get(key)
+    if function is None:
+        function = _functions[key] = getattr(lib, f"{name}_{REAL[dtype]}_{isa}")
+    return function(*[_argument(a) for a in args])
+
+
+def _argument(a):
+    if isinstance(a, np.ndarray):
+        return ffi.from_buffer(POINTER[a.dtype], a)
+    return ffi.NULL if a is None else a

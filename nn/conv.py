@@ -1,0 +1,191 @@
+"""Convolutions over images."""
+
+from flambeau import kernels
+from flambeau.nn import init
+from flambeau.nn.module import Module
+
+
+def pair(value):
+    """(h, w) from a number or a pair: PyTorch's shorthand for both directions alike."""
+    h, w = value if isinstance(value, (tuple, list)) else (value, value)
+    return int(h), int(w)
+
+
+class Conv2d(Module):
+    """y[n, k] = Σ_c weight[k, c] ⋆ x[n, c] + bias[k], ⋆ the cross-correlation
+
+    x (n, c, h, w) -> y (n, k, h', w')        h' = ⌊(h + 2 padding - dilation (p - 1) - 1) / stride⌋ + 1
+
+    kernel_size (p, q), stride, padding, dilation: numbers or pairs (h, w). padding may also be
+    "valid" (none) or "same" (h' = h; stride 1). groups: channels are split into as many groups
+    that do not mix. weight (k, c/groups, p, q), bias (k,): uniform in ±1/√(c/groups p q).
+    Source: PyTorch's Conv2d; Torch7's SpatialConvolution.
+
+    >>> Conv2d(3, 8, 3, padding=1)(np.ones((2, 3, 5, 6), "f4")).shape
+    (2, 8, 5, 6)
+    """
+
+    params = "weight", "bias"
+
+    def __init__(
+        self,
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=1,
+        padding=0,
+        dilation=1,
+        groups=1,
+        bias=True,
+    ):
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.kernel_size, self.stride = pair(kernel_size), pair(stride)
+        self.dilation = pair(dilation)
+        self.padding = self._padding(padding)
+        check(self)
+        shape = out_channels, in_channels // groups, *self.kernel_size
+        self.weight = init.fan_in(shape)
+        self.bias = init.bias(shape) if bias else None
+
+    def _padding(self, padding):
+        """(h, w) from a number, a pair, "valid" or "same"."""
+        if not isinstance(padding, str):
+            return pair(padding)
+        self.need(padding in ("same", "valid"), "padding must be same or valid", padding=padding)
+        if padding == "valid":
+            return 0, 0
+        spans = tuple(d * (k - 1) for k, d in zip(self.kernel_size, self.dilation, strict=True))
+        even = all(span % 2 == 0 for span in spans)
+        must = 'padding="same" must have an odd kernel; put a ZeroPad2d before'
+        self.need(even, must, kernel_size=self.kernel_size)
+        self.need(self.stride == (1, 1), 'padding="same" must have stride 1', stride=self.stride)
+        return spans[0] // 2, spans[1] // 2
+
+    def _fits(self, size):
+        """True when the kernel fits into the padded image."""
+        sides = zip(size, self.kernel_size, self.padding, self.dilation, strict=True)
+        return all(s + 2 * pad >= d * (k - 1) + 1 for s, k, pad, d in sides)
+
+    def forward(self, x):
+        fits = x.ndim == 4 and x.shape[1] == self.in_channels
+        self.need(fits, f"x must be (n, {self.in_channels}, h, w)", x=x)
+        self.need(self._fits(x.shape[2:]), "x must be, padded, as large as the kernel", x=x)
+        return kernels.of(x).conv2d(
+            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+        )
+
+    def backward(self, x, dy):
+        return kernels.of(x).conv2d_backward(
+            x,
+            dy,
+            self.weight,
+            self.grad_weight,
+            self.grad_bias,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+            self.want_dx,
+        )
+
+
+class ConvTranspose2d(Module):
+    """Each x[n, c, i, j] adds x weight[c] to y at the window (i, j): Conv2d's backward as a layer.
+
+    x (n, c, h, w) -> y (n, k, h', w')
+    h' = (h - 1) stride - 2 padding + dilation (p - 1) + output_padding + 1
+
+    output_padding: rows and columns more, less than stride or dilation. Numbers or pairs as in
+    Conv2d. weight (c, k/groups, p, q), bias (k,): uniform in ±1/√(k/groups p q).
+    Source: PyTorch's ConvTranspose2d; Torch7's SpatialFullConvolution.
+
+    >>> ConvTranspose2d(8, 3, 2, stride=2)(np.ones((2, 8, 5, 6), "f4")).shape
+    (2, 3, 10, 12)
+    """
+
+    params = "weight", "bias"
+
+    def __init__(
+        self,
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=1,
+        padding=0,
+        output_padding=0,
+        groups=1,
+        bias=True,
+        dilation=1,
+    ):
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.kernel_size, self.stride, self.padding = pair(kernel_size), pair(stride), pair(padding)
+        self.output_padding, self.dilation = pair(output_padding), pair(dilation)
+        check(self)
+        more = zip(self.output_padding, self.stride, self.dilation, strict=True)
+        self.need(
+            all(0 <= m < max(s, d) for m, s, d in more),
+            "output_padding must be less than stride or dilation",
+            output_padding=self.output_padding,
+        )
+        shape = in_channels, out_channels // groups, *self.kernel_size
+        self.weight = init.fan_in(shape)
+        self.bias = init.bias(shape, out_channels) if bias else None
+
+    def _fits(self, size):
+        """True when the output has at least one row and one column."""
+        sides = zip(
+            size,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.output_padding,
+            self.dilation,
+            strict=True,
+        )
+        return all(
+            s > 0 and (s - 1) * step - 2 * pad + d * (k - 1) + more + 1 > 0
+            for s, k, step, pad, more, d in sides
+        )
+
+    def forward(self, x):
+        fits = x.ndim == 4 and x.shape[1] == self.in_channels
+        self.need(fits, f"x must be (n, {self.in_channels}, h, w)", x=x)
+        self.need(self._fits(x.shape[2:]), "x must be large enough to leave an output", x=x)
+        return kernels.of(x).conv_transpose2d(
+            x,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.output_padding,
+            self.dilation,
+            self.groups,
+        )
+
+    def backward(self, x, dy):
+        return kernels.of(x).conv_transpose2d_backward(
+            x,
+            dy,
+            self.weight,
+            self.grad_weight,
+            self.grad_bias,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+            self.want_dx,
+        )
+
+
+def check(layer):
+    """Raise ValueError unless the options of a convolution make sense."""
+    channels = layer.in_channels, layer.out_channels
+    positive = min(*channels, layer.groups, *layer.kernel_size, *layer.stride, *layer.dilation) > 0
+    layer.need(positive, "channels, groups, kernel_size, stride and dilation must be positive")
+    layer.need(min(layer.padding) >= 0, "padding must not be negative", padding=layer.padding)
+    layer.need(
+        all(c % layer.groups == 0 for c in channels),
+        "in_channels and out_channels must be divisible by groups",
+        channels=channels,
+        groups=layer.groups,
+    )

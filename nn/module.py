@@ -1,0 +1,363 @@
+"""What every module has: parameters and their gradients, modes, devices, names, a state."""
+
+import numpy as np
+
+from flambeau import kernels
+from flambeau.nn import saving, summary
+
+classes = {}  # every subclass by its qualified name: what nn.load may build
+
+
+class Module:
+    """A function with a backward pass: `forward(x) -> y`, `backward(x, dy) -> dx`.
+
+    A subclass names its learned arrays in `params` and other arrays that belong to its state in
+    `buffers`; it defines `forward` and `backward` and nothing else. `grad_weight` is the gradient
+    of `weight`: it is made when first asked for, is None when the weight is None or frozen, and
+    `backward` adds to it. Modules held as attributes (or in lists of them) are its children.
+
+    >>> class Double(Module):
+    ...     def forward(self, x):
+    ...         return x * 2
+    ...     def backward(self, x, dy):
+    ...         return dy * 2
+    >>> Double()(np.ones(2)).tolist()
+    [2.0, 2.0]
+
+    Source: Torch7's nn.Module.
+    """
+
+    params = ()
+    buffers = ()
+    training = True  # see train()
+    frozen = False  # see freeze()
+    want_dx = True  # False: backward need not compute the gradient of the input
+    saved = None  # what backward needs and cannot recompute from x and the parameters
+
+    def __new__(cls, *args, **kwargs):
+        self = object.__new__(cls)
+        self.arguments = args, kwargs  # for repr and save
+        return self
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        classes[f"{cls.__module__}.{cls.__qualname__}"] = cls
+
+    def __getattr__(self, name):
+        stem = name.removeprefix("grad_")
+        if stem == name or stem not in type(self).params:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        array = self.__dict__.get(stem)
+        if array is None or self.frozen:
+            return None
+        grad = kernels.of(array).zeros(array, array.shape, array.dtype)
+        self.__dict__[name] = grad
+        return grad
+
+    def __repr__(self):
+        args, kwargs = self.arguments
+        given = [_short(a) for a in args] + [f"{k}={_short(v)}" for k, v in kwargs.items()]
+        return f"{type(self).__name__}({', '.join(given)})"
+
+    # ---- the two methods of a layer, and the call
+
+    def forward(self, x):
+        """y, the module applied to x (an array, or a tuple of arrays)."""
+        raise TypeError(f"{type(self).__name__} does not define forward(x)")
+
+    def backward(self, x, dy):
+        """dx, the gradient of the input; adds to the gradients of the parameters.
+
+        Comes after `forward` with the same x. None when `want_dx` is False.
+        """
+        raise TypeError(f"{type(self).__name__} does not define backward(x, dy)")
+
+    def __call__(self, *inputs, **options):
+        """forward on arrays (several become a tuple); on graph nodes it wires a new node."""
+        if any(hasattr(x, "wire") for x in inputs):
+            return next(x for x in inputs if hasattr(x, "wire")).wire(self, inputs, **options)
+        if not inputs:
+            raise TypeError(f"{self!r}: called without an input")
+        x = inputs if len(inputs) > 1 else inputs[0]
+        return self.forward(kernels.asarray(x), **options)
+
+    def need(self, condition, must, **got):
+        """Raise ValueError unless the condition holds: who, what must hold, what came."""
+        if not condition:
+            came = ", ".join(f"{name} {_came(value)}" for name, value in got.items())
+            raise ValueError(f"{self!r}: {must}" + (f" — got {came}" if came else ""))
+
+    # ---- children and parameters
+
+    def children(self):
+        """The modules directly inside, as a list of (name, module)."""
+        found = []
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                found.append((name, value))
+            elif isinstance(value, (list, tuple)):
+                found += [(f"{name}.{i}", m) for i, m in enumerate(value) if isinstance(m, Module)]
+        return found
+
+    def named_modules(self, prefix=""):
+        """Every module once, itself first, as (dotted name, module); its own name is ""."""
+        return list(_walk(self, prefix, set()))
+
+    def modules(self):
+        """Every module once, itself first."""
+        return [module for _, module in self.named_modules()]
+
+    def slots(self):
+        """Where the learned arrays are: (dotted name, module, attribute), each array once."""
+        found, seen = [], set()
+        for path, module in self.named_modules():
+            for name in module.params:
+                array = getattr(module, name)
+                if array is not None and id(array) not in seen:
+                    seen.add(id(array))
+                    found.append((_dot(path, name), module, name))
+        return found
+
+    def named_parameters(self):
+        """The learned arrays as (dotted name, array), each once."""
+        return [(path, getattr(module, name)) for path, module, name in self.slots()]
+
+    def named_buffers(self):
+        """The other arrays of the state, such as running means, as (dotted name, array)."""
+        return [
+            (_dot(path, name), getattr(module, name))
+            for path, module in self.named_modules()
+            for name in module.buffers
+            if getattr(module, name) is not None
+        ]
+
+    def parameters(self):
+        """The learned arrays, each once."""
+        return [array for _, array in self.named_parameters()]
+
+    def gradients(self):
+        """The gradients, in the order of `parameters()`; None where frozen."""
+        return [getattr(module, "grad_" + name) for _, module, name in self.slots()]
+
+    def zero_grad(self):
+        """Set all gradients to zero."""
+        for module in self.modules():
+            for name in module.params:
+                grad = module.__dict__.get("grad_" + name)
+                if grad is not None:
+                    kernels.of(grad).fill(grad, 0)
+
+    def learns(self):
+        """True when some parameter here or below is not frozen."""
+        if not self.frozen and any(getattr(self, name) is not None for name in self.params):
+            return True
+        return any(child.learns() for _, child in self.children())
+
+    # ---- modes
+
+    def train(self, mode=True):
+        """Training or evaluation (False), here and below; frozen modules stay in evaluation."""
+        for module in self.modules():
+            module.training = bool(mode) and not module.frozen
+        return self
+
+    def eval(self):
+        """Evaluation: dropout passes all, batch normalisation uses its running statistics."""
+        return self.train(False)
+
+    def freeze(self, until=None):
+        """No gradients for these parameters any more, and evaluation for good.
+
+        until: the name of a child: freezes the children up to and including that one.
+        """
+        if until is None:
+            for module in self.modules():
+                module.frozen, module.training = True, False
+                for name in module.params:
+                    module.__dict__.pop("grad_" + name, None)
+            return self
+        names = [name for name, _ in self.children()]
+        if until not in names:
+            raise ValueError(f"freeze(until={until!r}): must be one of {', '.join(names)}")
+        for _, child in self.children()[: names.index(until) + 1]:
+            child.freeze()
+        return self
+
+    def unfreeze(self):
+        """Undo freeze(), here and below; the mode becomes training."""
+        for module in self.modules():
+            module.frozen, module.training = False, True
+        return self
+
+    # ---- arrays
+
+    def to(self, where):
+        """Move parameters, gradients and buffers to "cpu", "host", "cuda" or "cuda:<number>"."""
+        return self._convert(lambda a: kernels.to(a, where))
+
+    def astype(self, dtype):
+        """Convert parameters, gradients and floating buffers to float32 or float64."""
+        dtype = np.dtype(dtype)
+        return self._convert(lambda a: a if a.dtype == dtype else kernels.of(a).cast(a, dtype))
+
+    def _convert(self, change):
+        """Replace every array of the state by change(array); shared arrays stay shared."""
+        memo = {}
+        for module in self.modules():
+            module.saved = None
+            for name in (*module.params, *("grad_" + p for p in module.params), *module.buffers):
+                array = module.__dict__.get(name)
+                if array is not None and not isinstance(array, int):
+                    if id(array) not in memo:
+                        memo[id(array)] = array, change(array)
+                    setattr(module, name, memo[id(array)][1])
+        return self
+
+    def share(self, other, *names):
+        """Use the arrays called `names` (and their gradients) of another module of the same shape.
+
+        Goes through the children side by side. Without names: all parameters. Source: Torch7.
+        """
+        for name in names or self.params:
+            if name in self.params and name in other.params:
+                setattr(self, name, getattr(other, name))
+                setattr(self, "grad_" + name, getattr(other, "grad_" + name))
+        for (_, mine), (_, theirs) in zip(self.children(), other.children(), strict=True):
+            mine.share(theirs, *names)
+        return self
+
+    def flatten_parameters(self):
+        """Put all parameters into one flat array and their gradients into another: (flat, grads).
+
+        Parameters become views of it, so that writing to the flat array changes them; sharing
+        survives. Frozen modules are left out. Source: Torch7's getParameters.
+        """
+        return saving.flatten(self)
+
+    def clone(self, *names):
+        """A copy with arrays of its own; those called `names` are shared with the original."""
+        twin = saving.clone(self)
+        return twin.share(self, *names) if names else twin
+
+    def clear_state(self):
+        """Forget what forward kept for backward."""
+        for module in self.modules():
+            module.saved = None
+        return self
+
+    def take_saved(self):
+        """Take away what forward kept for backward, here and below; give it back to put_saved."""
+        modules = self.modules()
+        state = [module.saved for module in modules]
+        for module in modules:
+            module.saved = None
+        return state
+
+    def put_saved(self, state):
+        """Put back what take_saved took: so one cell serves every time step without clones."""
+        for module, saved in zip(self.modules(), state, strict=True):
+            module.saved = saved
+
+    # ---- the state by name, files
+
+    def state_dict(self):
+        """Parameters and buffers as NumPy arrays by dotted name: PyTorch's names and shapes."""
+        return saving.state_dict(self)
+
+    def load_state_dict(self, state, strict=True):
+        """Copy arrays by dotted name into the parameters and buffers.
+
+        strict: raise when a name is missing or not known. Shapes must agree in any case.
+        """
+        saving.load_state_dict(self, state, strict)
+        return self
+
+    def config(self):
+        """What rebuilds this module without its weights, as JSON: class and arguments."""
+        args, kwargs = self.arguments
+        return saving.header(self) | {"args": saving.encode(args), "kwargs": saving.encode(kwargs)}
+
+    @classmethod
+    def from_config(cls, config):
+        """The module that `config` describes."""
+        self = cls(*saving.decode(config["args"]), **saving.decode(config["kwargs"]))
+        self.training, self.frozen = config["training"], config["frozen"]
+        return self
+
+    def save(self, path, about=None):
+        """Write architecture and weights to one HDF5 file; `nn.load(path)` rebuilds it."""
+        saving.save(self, path, about)
+
+    def summary(self, *inputs):
+        """A table of the modules with their output shapes and numbers of parameters."""
+        return summary.table(self, *inputs)
+
+    # ---- the tree
+
+    def apply(self, function):
+        """Call function(module) for every module, itself first."""
+        for module in self.modules():
+            function(module)
+        return self
+
+    def replace(self, function):
+        """Rebuild the tree: each module becomes function(module), itself first. Source: Torch7."""
+        new = function(self)
+        for name, child in new.children():
+            replacement = child.replace(function)
+            if replacement is not child:
+                new.set_child(name, replacement)
+        return new
+
+    def set_child(self, name, module):
+        """Put a module in the place of the child of that name."""
+        stem, _, index = name.partition(".")
+        if index:
+            held = list(getattr(self, stem))
+            held[int(index)] = module
+            module = type(getattr(self, stem))(held)
+        setattr(self, stem, module)
+
+    def find(self, what):
+        """The modules of a class, or the one module of a dotted name.
+
+        >>> from flambeau import nn
+        >>> nn.Sequential(nn.Linear(2, 3), nn.ReLU()).find(nn.ReLU)
+        [ReLU()]
+        """
+        if isinstance(what, str):
+            named = dict(self.named_modules())
+            if what not in named:
+                raise KeyError(
+                    f"no module {what!r}; the names are {', '.join(filter(None, named))}"
+                )
+            return named[what]
+        return [module for module in self.modules() if isinstance(module, what)]
+
+
+def _walk(module, path, seen):
+    if id(module) in seen:
+        return
+    seen.add(id(module))
+    yield path, module
+    for name, child in module.children():
+        yield from _walk(child, _dot(path, name), seen)
+
+
+def _dot(path, name):
+    return f"{path}.{name}" if path else name
+
+
+def _came(value):
+    """A value for an error message: arrays by their shape."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{tuple(value.shape)}" + (f" {value.dtype}" if value.dtype.kind != "f" else "")
+    if isinstance(value, tuple) and value and hasattr(value[0], "shape"):
+        return "(" + ", ".join(_came(v) for v in value) + ")"
+    return f"{value!r:.80}"
+
+
+def _short(value):
+    return (
+        f"array{value.shape}" if isinstance(value, np.ndarray) and value.size > 8 else repr(value)
+    )

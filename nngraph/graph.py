@@ -1,0 +1,377 @@
+"""A network wired from nodes."""
+
+from typing import NamedTuple
+
+from flambeau import kernels, nn
+from flambeau.nn import saving
+from flambeau.nn.containers import add_tables
+from flambeau.nngraph.node import Node
+
+
+class Step(NamedTuple):
+    """One module of a graph: where its inputs are, and who wired it."""
+
+    name: str
+    inputs: tuple  # of (slot, path): the value computed by step `slot`, or a part of that tuple
+    where: str
+
+
+class Graph(nn.Module):
+    """A module wired from nodes: every value is computed once, fan-out gradients are summed.
+
+    x, or a tuple with one value for each input -> y, or a tuple of the outputs.
+
+    inputs, outputs: a Node or a list of them
+    aliases: further names for values, {"pool5": node}; the children's names are the nodes' own,
+    or made from the type: relu_1, relu_2
+    Raises ValueError for an input that reaches no output, a node that hangs on no input given,
+    and a name used twice.
+
+    >>> x = nngraph.inputs("x")
+    >>> h = nn.Linear(3, 4)(x, name="hidden")
+    >>> net = Graph(x, nn.ReLU()(h) + h)
+    >>> y, inner = net(np.ones((2, 3), "f4"), taps=["hidden"])
+    >>> y.shape, inner["hidden"].shape
+    ((2, 4), (2, 4))
+
+    Source: Torch7's nn.gModule.
+    """
+
+    def __init__(self, inputs, outputs, aliases=None):
+        self.arguments = (), {}
+        inputs, outputs = _nodes("input", inputs), _nodes("output", outputs)
+        vertices = _reachable(inputs, outputs)
+        slots = {id(v): i for i, v in enumerate(vertices)}
+        names = _names(vertices)
+        self.steps = tuple(
+            Step(name, tuple((slots[id(p.vertex)], p.path) for p in v.parents), v.where)
+            for name, v in zip(names, vertices, strict=True)
+        )
+        self.named = {n: v.module for n, v in zip(names, vertices, strict=True) if v.module}
+        self.ins = tuple(slots[id(node)] for node in inputs)
+        self.outs = tuple((slots[id(node.vertex)], node.path) for node in outputs)
+        self.aliases = {}
+        for name, node in (aliases or {}).items():
+            if id(node.vertex) not in slots:
+                raise ValueError(f"Graph: the alias {name!r} ({node.where}) reaches no output")
+            self.aliases[name] = slots[id(node.vertex)], node.path
+
+    # ---- running
+
+    def forward(self, x, taps=()):
+        """y; with taps=["name", …] the pair (y, {name: inner value})."""
+        self.saved = None
+        watched = {name: self.value(name) for name in taps}
+        values, states = self._values(x, self.training, {slot for slot, _ in watched.values()})
+        if self.training:
+            self.saved = x, values, states
+        ys = tuple(_part(values[slot], path) for slot, path in self.outs)
+        y = ys if len(ys) > 1 else ys[0]
+        if not taps:
+            return y
+        return y, {name: _part(values[slot], path) for name, (slot, path) in watched.items()}
+
+    def _values(self, x, keep, watched=frozenset()):
+        """The value of each step, and the saved states of modules that occur twice."""
+        values, states = self._start(x), {}
+        last = {} if keep else self._last_uses()
+        repeated = self._repeated() if keep else frozenset()
+        for slot, step in enumerate(self.steps):
+            module = self.named.get(step.name)
+            if module is None:
+                continue
+            try:
+                values[slot] = module.forward(self._input(values, step))
+            except Exception as error:
+                error.add_note(f"in {step.name} of Graph, wired at {step.where}")
+                raise
+            if step.name in repeated:
+                states[slot] = module.take_saved()
+            for used in last.get(slot, ()):
+                if used not in watched:
+                    values[used] = None
+        return values, states
+
+    def _start(self, x):
+        values = [None] * len(self.steps)
+        given = x if len(self.ins) > 1 else (x,)
+        if not isinstance(given, tuple) or len(given) != len(self.ins):
+            names = ", ".join(self.steps[slot].name for slot in self.ins)
+            count = len(given) if isinstance(given, tuple) else 1
+            raise ValueError(f"Graph({names}): needs {len(self.ins)} inputs — got {count}")
+        for slot, value in zip(self.ins, given, strict=True):
+            values[slot] = value
+        return values
+
+    def _input(self, values, step):
+        xs = tuple(_part(values[slot], path) for slot, path in step.inputs)
+        return xs if len(xs) > 1 else xs[0]
+
+    def _last_uses(self):
+        """{slot: the slots whose value nobody needs after it}, for evaluation."""
+        if "_uses" not in vars(self):
+            last, kept = {}, {slot for slot, _ in self.outs}
+            for slot, step in enumerate(self.steps):
+                last.update({used: slot for used, _ in step.inputs})
+            self._uses = {}
+            for used, slot in last.items():
+                if used not in kept:
+                    self._uses.setdefault(slot, []).append(used)
+        return self._uses
+
+    def _repeated(self):
+        """The names under which a module occurs that occurs under another name, too."""
+        counts = {}
+        for module in self.named.values():
+            counts[id(module)] = counts.get(id(module), 0) + 1
+        return {name for name, module in self.named.items() if counts[id(module)] > 1}
+
+    def backward(self, x, dy):
+        # in evaluation nothing was kept: the values are computed again
+        values, states = self.saved[1:] if self.saved else self._values(x, True)
+        arrived = [[] for _ in self.steps]  # (path, gradient) from each consumer
+        dys = dy if len(self.outs) > 1 else (dy,)
+        for (slot, path), gradient in zip(self.outs, dys, strict=True):
+            arrived[slot].append((path, gradient))
+        wanted = self._wanted()
+        for slot in range(len(self.steps) - 1, -1, -1):
+            step = self.steps[slot]
+            if slot in self.ins or not wanted[slot] or not arrived[slot]:
+                continue
+            dxs = self._step_back(slot, values, states, arrived[slot], wanted)
+            arrived[slot] = []
+            for (parent, path), dx in zip(step.inputs, dxs, strict=True):
+                if dx is not None:
+                    arrived[parent].append((path, dx))
+        if not self.want_dx:
+            return None
+        dx = tuple(_assemble(values[slot], arrived[slot]) for slot in self.ins)
+        return dx if len(dx) > 1 else dx[0]
+
+    def _wanted(self):
+        """For each step: is the gradient of its value of use to anybody?"""
+        wanted = []
+        for slot, step in enumerate(self.steps):
+            if slot in self.ins:
+                wanted.append(self.want_dx)
+            else:
+                below = any(wanted[parent] for parent, _ in step.inputs)
+                wanted.append(below or self.named[step.name].learns())
+        return wanted
+
+    def _step_back(self, slot, values, states, arrived, wanted):
+        """The gradients of one step's inputs."""
+        step = self.steps[slot]
+        module = self.named[step.name]
+        module.want_dx = any(wanted[parent] for parent, _ in step.inputs)
+        if slot in states:
+            module.put_saved(states[slot])
+        try:
+            dx = module.backward(self._input(values, step), _assemble(values[slot], arrived))
+        except Exception as error:
+            error.add_note(f"in {step.name} of Graph, wired at {step.where}")
+            raise
+        if dx is None:
+            return (None,) * len(step.inputs)
+        return dx if len(step.inputs) > 1 else (dx,)
+
+    # ---- looking and cutting
+
+    def value(self, name):
+        """Where the value of that name is: (slot, path)."""
+        if name in self.aliases:
+            return self.aliases[name]
+        for slot, step in enumerate(self.steps):
+            if step.name == name:
+                return slot, ()
+        raise KeyError(f"no value {name!r} in Graph; the names are {', '.join(self.values())}")
+
+    def values(self):
+        """The names of all values: steps and aliases."""
+        return list(dict.fromkeys([*(step.name for step in self.steps), *self.aliases]))
+
+    def until(self, name):
+        """The graph that computes the inner value of that name, sharing modules with this one.
+
+        A dotted name goes inside a child: "layer4.0.relu".
+        """
+        outer, _, inner = name.partition(".")
+        if name in self.values() or not inner:
+            return self.part([self.value(name)])
+        if outer not in self.named:
+            raise KeyError(f"no value {outer!r} in Graph; the names are {', '.join(self.values())}")
+        graph = self.part([self.value(outer)])
+        graph.named[outer] = graph.named[outer].until(inner)
+        return graph
+
+    def part(self, outs):
+        """The graph that computes the values at (slot, path), sharing modules with this one."""
+        used = set()
+        todo = [slot for slot, _ in outs]
+        while todo:
+            slot = todo.pop()
+            if slot not in used:
+                used.add(slot)
+                todo += [parent for parent, _ in self.steps[slot].inputs]
+        order = sorted(used)
+        new = {slot: i for i, slot in enumerate(order)}
+        graph = Graph.__new__(Graph)
+        graph.training = self.training
+        graph.steps = tuple(
+            self.steps[s]._replace(inputs=tuple((new[p], path) for p, path in self.steps[s].inputs))
+            for s in order
+        )
+        names = [step.name for step in graph.steps]
+        graph.named = {name: self.named[name] for name in names if name in self.named}
+        graph.ins = tuple(new[slot] for slot in self.ins if slot in used)
+        graph.outs = tuple((new[slot], path) for slot, path in outs)
+        graph.aliases = {n: (new[s], path) for n, (s, path) in self.aliases.items() if s in used}
+        return graph
+
+    @property
+    def dag(self):
+        """The graph as a networkx.DiGraph: nodes are names, with the attribute `module`."""
+        import networkx
+
+        dag = networkx.DiGraph()
+        for step in self.steps:
+            dag.add_node(step.name, module=self.named.get(step.name), where=step.where)
+            dag.add_edges_from((self.steps[parent].name, step.name) for parent, _ in step.inputs)
+        return dag
+
+    # ---- what every module has
+
+    def children(self):
+        return list(self.named.items())
+
+    def set_child(self, name, module):
+        self.named[name] = module
+
+    def __getitem__(self, name):
+        if name not in self.named:
+            raise KeyError(f"no {name!r} in Graph; the names are {', '.join(self.named)}")
+        return self.named[name]
+
+    def __len__(self):
+        return len(self.named)
+
+    def __repr__(self):
+        ins = ", ".join(self.steps[slot].name for slot in self.ins)
+        outs = ", ".join(self._show(*out) for out in self.outs)
+        lines = [f"Graph({ins} -> {outs}"]
+        for step in self.steps:
+            if step.name in self.named:
+                sources = ", ".join(self._show(*source) for source in step.inputs)
+                module = repr(self.named[step.name]).replace("\n", "\n  ")
+                lines.append(f"  ({step.name}) {module} of {sources}")
+        return "\n".join(lines) + "\n)"
+
+    def _show(self, slot, path):
+        return self.steps[slot].name + "".join(f"[{i}]" for i in path)
+
+    def config(self):
+        names = list(self.named)
+        modules = list(self.named.values())
+        firsts = [next(n for n, o in zip(names, modules, strict=True) if o is m) for m in modules]
+        return saving.header(self) | {
+            "steps": [[s.name, s.inputs, s.where] for s in self.steps],
+            "ins": self.ins,
+            "outs": self.outs,
+            "aliases": self.aliases,
+            "children": [
+                [name, first if first != name else self.named[name].config()]
+                for name, first in zip(names, firsts, strict=True)
+            ],
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        graph = cls.__new__(cls)
+        graph.training, graph.frozen = config["training"], config["frozen"]
+        graph.steps = tuple(Step(n, _places(ins), w) for n, ins, w in config["steps"])
+        graph.ins, graph.outs = tuple(config["ins"]), _places(config["outs"])
+        graph.aliases = {name: _places([place])[0] for name, place in config["aliases"].items()}
+        graph.named = {}
+        for name, child in config["children"]:
+            shared = isinstance(child, str)
+            graph.named[name] = graph.named[child] if shared else saving.decode(child)
+        return graph
+
+
+def _places(pairs):
+    return tuple((slot, tuple(path)) for slot, path in pairs)
+
+
+def _part(value, path):
+    for index in path:
+        value = value[index]
+    return value
+
+
+def _assemble(value, arrived):
+    """The gradient of a value from what its consumers sent: parts put together, zeros elsewhere."""
+    whole = [gradient for path, gradient in arrived if not path]
+    if not isinstance(value, tuple):
+        return (
+            add_tables(whole) if whole else kernels.of(value).zeros(value, value.shape, value.dtype)
+        )
+    if len(whole) < len(arrived) or not whole:
+        parts = [
+            [(path[1:], g) for path, g in arrived if path and path[0] == i]
+            for i in range(len(value))
+        ]
+        whole.append(tuple(_assemble(v, part) for v, part in zip(value, parts, strict=True)))
+    return add_tables(whole)
+
+
+def _nodes(what, given):
+    """One node or several, as a list."""
+    nodes = list(given) if isinstance(given, (list, tuple)) else [given]
+    for node in nodes:
+        if not isinstance(node, Node):
+            hint = "; did you mean to call it on a node?" if isinstance(node, nn.Module) else ""
+            raise TypeError(f"Graph: an {what} must be a Node — got {node!r:.80}{hint}")
+    if not nodes:
+        raise ValueError(f"Graph: needs at least one {what}")
+    return nodes
+
+
+def _reachable(inputs, outputs):
+    """The vertices that the outputs depend on, each after those it needs."""
+    found, todo = {}, [node.vertex for node in outputs]
+    while todo:
+        vertex = todo.pop()
+        if id(vertex) not in found:
+            found[id(vertex)] = vertex
+            todo += [parent.vertex for parent in vertex.parents]
+    given = {id(node) for node in inputs}
+    for node in inputs:
+        if node.module is not None or node.path:
+            raise ValueError(f"Graph: an input must be made by nngraph.inputs — got {node!r}")
+        if id(node) not in found:
+            raise ValueError(f"Graph: input {node.name!r} ({node.where}) reaches no output")
+    for vertex in found.values():
+        if vertex.module is None and id(vertex) not in given:
+            raise ValueError(
+                f"Graph: the outputs depend on the input {vertex.name!r} ({vertex.where}), "
+                "which is not among the inputs given"
+            )
+    return sorted(found.values(), key=lambda vertex: vertex.serial)
+
+
+def _names(vertices):
+    """A name for each vertex: its own, or its type and a number."""
+    taken, counts, names = {}, {}, []
+    given = {v.name for v in vertices if v.name}
+    for vertex in vertices:
+        name = vertex.name
+        while not name or (not vertex.name and name in given):
+            kind = type(vertex.module).__name__.lower()
+            counts[kind] = counts.get(kind, 0) + 1
+            name = f"{kind}_{counts[kind]}"
+        if name in taken or "." in name:
+            problem = f"is used at {taken[name].where}" if name in taken else "holds a dot"
+            raise ValueError(f"Graph: the name {name!r} ({vertex.where}) {problem}")
+        taken[name] = vertex
+        names.append(name)
+    return names

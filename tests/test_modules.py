@@ -1,0 +1,263 @@
+"""What must hold of every module, over every row of tests/cases and every device."""
+
+import re
+
+import numpy as np
+import pytest
+
+from flambeau import kernels, nn
+
+from cases import every
+
+ROWS = [
+    pytest.param(case, id=f"{family}-{case.text}-{i}") for i, (family, case) in enumerate(every())
+]
+each = pytest.mark.parametrize("case", ROWS)
+
+
+def flat(y):
+    """The arrays in a nested tuple, as ndarrays."""
+    if isinstance(y, tuple):
+        return [a for v in y for a in flat(v)]
+    return [kernels.of(y).numpy(y)]
+
+
+def spread(function, y):
+    """The function applied to each array of a nested tuple."""
+    return tuple(spread(function, v) for v in y) if isinstance(y, tuple) else function(y)
+
+
+def move(x, device):
+    """x on a device of the tests."""
+    where = "cpu" if device in ("reference", "cpu") else device
+    return spread(lambda a: kernels.to(a, where), x)
+
+
+def put(module, device):
+    """The module on a device of the tests."""
+    return module if device in ("reference", "cpu") else module.to(device)
+
+
+def gradient(y, seed=9):
+    """A random dy for the output y, on its device."""
+    generator = np.random.default_rng(seed)
+
+    def draw(a):
+        values = generator.normal(size=a.shape).astype(a.dtype)
+        return kernels.of(a).array(a, values)
+
+    return spread(draw, y)
+
+
+def run(case, device, dtype=np.float32, x=None):
+    """One forward and backward: (y, dx, gradients) as lists of ndarrays."""
+    module = put(case.make().astype(dtype), device)
+    x = move(case.draw(dtype) if x is None else x, device)
+    nn.seed(1)
+    y = module(x)
+    dx = module.backward(x, gradient(y))
+    return flat(y), flat(dx), flat(tuple(module.gradients()))
+
+
+def close(got, expected, tolerance):
+    """Arrays agree to a tolerance relative to the largest value."""
+    assert len(got) == len(expected)
+    for a, b in zip(got, expected, strict=True):
+        assert a.shape == b.shape
+        assert a.dtype == b.dtype
+        scale = max(1.0, float(np.abs(b[np.isfinite(b)]).max(initial=0)))
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale)
+
+
+@each
+def test_backward_agrees_with_calculus(case, device):
+    module = put(case.make(), device)
+    x = move(case.draw(), device)
+    nn.gradcheck(module, *(x if isinstance(x, tuple) else (x,)))
+
+
+@each
+def test_backward_agrees_with_calculus_in_evaluation(case, device):
+    module = put(case.make(), device).eval()
+    x = move(case.draw(), device)
+    nn.gradcheck(module, *(x if isinstance(x, tuple) else (x,)))
+
+
+@each
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("other", ["cpu", "host", pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_devices_agree_with_the_reference(case, other, dtype):
+    with kernels.use("reference"):
+        expected = run(case, "reference", dtype)
+    with kernels.use("cpu" if other == "cpu" else "reference"):
+        got = run(case, other, dtype)
+    tolerance = 2e-5 if dtype == "f4" else 1e-12
+    for a, b in zip(got, expected, strict=True):
+        close(a, b, tolerance)
+
+
+@each
+def test_gradients_accumulate(case, device):
+    module = put(case.make(), device)
+    x = move(case.draw(), device)
+    dy = gradient(module(x))
+    module.backward(x, dy)
+    once = [a.copy() for a in flat(tuple(module.gradients()))]
+    module.backward(x, dy)
+    close(flat(tuple(module.gradients())), [2 * a for a in once], 1e-5)
+    module.zero_grad()
+    assert all(not a.any() for a in flat(tuple(module.gradients())))
+
+
+@each
+def test_results_are_the_callers(case, device):
+    module = put(case.make(), device)
+    x = move(case.draw(), device)
+    y = module(x)
+    dx = module.backward(x, gradient(y))
+    before = [a.copy() for a in flat((y, dx))]
+    other = move(case.draw(seed=6), device)
+    module.backward(other, gradient(module(other)))
+    assert all((a == b).all() for a, b in zip(flat((y, dx)), before, strict=True))
+
+
+@each
+def test_inputs_are_left_as_they_were(case, device):
+    module = put(case.make(), device)
+    x = move(case.draw(), device)
+    before = [a.copy() for a in flat(x)]
+    y = module(x)
+    dy = gradient(y)
+    dy_before = [a.copy() for a in flat(dy)]
+    module.backward(x, dy)
+    assert all((a == b).all() for a, b in zip(flat(x), before, strict=True))
+    assert all((a == b).all() for a, b in zip(flat(dy), dy_before, strict=True))
+
+
+@each
+def test_strided_inputs_give_the_same(case, device):
+    def strided(a):
+        if a.dtype.kind != "f" or a.ndim == 0:
+            return a
+        wide = np.full((*a.shape[:-1], 2 * a.shape[-1] + 1), 7, a.dtype)
+        wide[..., 1::2] = a
+        wide = np.ascontiguousarray(wide.T)  # on the device a transposed view of every second one
+        return move(wide, device).T[..., 1::2]
+
+    module = put(case.make(), device)
+    x = case.draw()
+    nn.seed(1)
+    y = module(move(x, device))
+    dy = gradient(y)
+    dx = module.backward(move(x, device), dy)
+    expected = [flat(v) for v in (y, dx, tuple(module.gradients()))]
+    module.zero_grad()
+    twisted = spread(strided, x)
+    nn.seed(1)
+    y = module(twisted)
+    dx = module.backward(twisted, spread(strided, spread(lambda a: kernels.to(a, "cpu"), dy)))
+    for a, b in zip([flat(v) for v in (y, dx, tuple(module.gradients()))], expected, strict=True):
+        close(a, b, 1e-5)
+
+
+@each
+def test_an_empty_batch_passes(case, device):
+    if not case.empty:
+        return
+    module = put(case.make(), device).eval()
+    shapes = [s[:0] if isinstance(s, np.ndarray) else (0, *s[1:]) for s in case.inputs]
+    x = move(case.draw(shapes=shapes), device)
+    y = module(x)
+    assert all(a.size == 0 for a in flat(y))
+    dx = module.backward(x, y)
+    assert [a.shape for a in flat(dx)] == [a.shape for a in flat(x)]
+    assert all(not a.any() for a in flat(tuple(module.gradients())))
+
+
+@each
+def test_frozen_modules_pass_the_gradient_and_keep_none(case, device):
+    module = put(case.make(), device).eval()
+    x = move(case.draw(), device)
+    y = module(x)
+    expected = flat(module.backward(x, gradient(y)))
+    module.freeze()
+    close(flat(module(x)), flat(y), 0)
+    close(flat(module.backward(x, gradient(y))), expected, 0)
+    assert all(g is None for g in module.gradients())
+
+
+@each
+def test_the_gradient_of_the_input_can_be_left_out(case, device):
+    module = put(case.make(), device)
+    x = move(case.draw(), device)
+    nn.seed(1)
+    dy = gradient(module(x))
+    module.backward(x, dy)
+    expected = [a.copy() for a in flat(tuple(module.gradients()))]
+    module.zero_grad()
+    module.want_dx = False
+    nn.seed(1)
+    module(x)
+    dx = module.backward(x, dy)
+    assert dx is None or not module.parameters()
+    close(flat(tuple(module.gradients())), expected, 0)
+
+
+@each
+def test_evaluation_keeps_nothing(case, device):
+    module = put(case.make(), device)
+    x = move(case.draw(), device)
+    module(x)
+    module.eval()
+    module(x)
+    assert all(m.saved is None for m in module.modules())
+
+
+@each
+def test_saved_networks_come_back(case, tmp_path):
+    module = case.make()
+    x = case.draw()
+    module(x)  # moves the running statistics
+    module.eval()
+    expected = flat(module(x))
+    module.save(tmp_path / "net.h5")
+    again = nn.load(tmp_path / "net.h5")
+    assert repr(again) == repr(module)
+    close(flat(again(x)), expected, 0)
+
+
+@each
+def test_the_repr_is_the_constructor_call(case):
+    module = case.make()
+    assert module.children() or repr(module) == case.text
+    assert case.text.split("(")[0] in repr(module)
+
+
+@each
+def test_wrong_shapes_are_refused_by_name(case, device):
+    module = put(case.make(), device)
+    for shapes in case.wrong:
+        shapes = shapes if shapes and isinstance(shapes[0], tuple) else (shapes,)
+        with pytest.raises(ValueError, match="got") as caught:
+            module(move(case.draw(shapes=shapes), device))
+        assert re.match(r"\w+\(", str(caught.value)), "the message must begin with who"
+
+
+@each
+def test_clones_have_arrays_of_their_own(case):
+    module = case.make()
+    x = case.draw()
+    module.eval()
+    expected = [a.copy() for a in flat(module(x))]
+    twin = module.clone()
+    for array in twin.parameters():
+        array += 1
+    close(flat(module(x)), expected, 0)
+    assert len(twin.parameters()) == len(module.parameters())
+
+
+@each
+def test_the_dtype_is_kept(case, device):
+    for dtype in ("f4", "f8"):
+        y, dx, grads = run(case, device, dtype)
+        assert {a.dtype for a in y + dx + grads if a.dtype.kind == "f"} <= {np.dtype(dtype)}
