@@ -12,6 +12,7 @@ from flambeau.nn.activation import (
     Softplus,
     Tanh,
 )
+from flambeau.nn.channels import Padding
 from flambeau.nn.containers import (
     Concat,
     ConcatTable,
@@ -19,6 +20,13 @@ from flambeau.nn.containers import (
     Parallel,
     ParallelTable,
     Sequential,
+)
+from flambeau.nn.conv import (
+    Conv2d,
+    ConvTranspose2d,
+)
+from flambeau.nn.dropout import (
+    Dropout,
 )
 from flambeau.nn.elementwise import (
     Abs,
@@ -31,8 +39,30 @@ from flambeau.nn.elementwise import (
 from flambeau.nn.gradcheck import GradientError, gradcheck
 from flambeau.nn.linear import Linear
 from flambeau.nn.module import Module
+from flambeau.nn.normalization import (
+    BatchNorm1d,
+    BatchNorm2d,
+    LocalResponseNorm,
+)
+from flambeau.nn.padding import (
+    ZeroPad2d,
+)
+from flambeau.nn.pooling import (
+    AdaptiveAvgPool2d,
+    AvgPool2d,
+    MaxPool2d,
+)
 from flambeau.nn.random import seed
 from flambeau.nn.saving import load
+from flambeau.nn.shape import (
+    Flatten,
+    Identity,
+    Reshape,
+)
+from flambeau.nn.softmax import (
+    LogSoftmax,
+    Softmax,
+)
 from flambeau.nn.tables import (
     Add,
     Chunk,
@@ -43,34 +73,50 @@ from flambeau.nn.tables import (
 
 __all__ = [
     "Abs",
+    "AdaptiveAvgPool2d",
     "Add",
     "Affine",
+    "AvgPool2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
     "Chunk",
     "Clamp",
     "Concat",
     "ConcatTable",
     "Container",
+    "Conv2d",
+    "ConvTranspose2d",
+    "Dropout",
     "ELU",
     "Exp",
+    "Flatten",
     "GradientError",
+    "Identity",
     "JoinTable",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "Log",
+    "LogSoftmax",
     "Max",
+    "MaxPool2d",
     "Module",
     "Mul",
     "PReLU",
+    "Padding",
     "Parallel",
     "ParallelTable",
     "Power",
     "ReLU",
     "ReLU6",
+    "Reshape",
     "Scale",
     "Sequential",
     "Sigmoid",
+    "Softmax",
     "Softplus",
     "Tanh",
+    "ZeroPad2d",
     "gradcheck",
     "init",
     "load",

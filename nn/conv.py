@@ -1,5 +1,7 @@
 """Convolutions over images."""
 
+import math
+
 from flambeau import kernels
 from flambeau.nn import init
 from flambeau.nn.module import Module
@@ -14,7 +16,8 @@ def pair(value):
 class Conv2d(Module):
     """y[n, k] = Σ_c weight[k, c] ⋆ x[n, c] + bias[k], ⋆ the cross-correlation
 
-    x (n, c, h, w) -> y (n, k, h', w')        h' = ⌊(h + 2 padding - dilation (p - 1) - 1) / stride⌋ + 1
+    x (n, c, h, w) -> y (n, k, h', w')
+    h' = ⌊(h + 2 padding - dilation (p - 1) - 1) / stride⌋ + 1
 
     kernel_size (p, q), stride, padding, dilation: numbers or pairs (h, w). padding may also be
     "valid" (none) or "same" (h' = h; stride 1). groups: channels are split into as many groups
@@ -45,7 +48,7 @@ class Conv2d(Module):
         check(self)
         shape = out_channels, in_channels // groups, *self.kernel_size
         self.weight = init.fan_in(shape)
-        self.bias = init.bias(shape) if bias else None
+        self.bias = init.uniform((out_channels,), math.prod(shape[1:]) ** -0.5) if bias else None
 
     def _padding(self, padding):
         """(h, w) from a number, a pair, "valid" or "same"."""
@@ -129,7 +132,7 @@ class ConvTranspose2d(Module):
         )
         shape = in_channels, out_channels // groups, *self.kernel_size
         self.weight = init.fan_in(shape)
-        self.bias = init.bias(shape, out_channels) if bias else None
+        self.bias = init.uniform((out_channels,), math.prod(shape[1:]) ** -0.5) if bias else None
 
     def _fits(self, size):
         """True when the output has at least one row and one column."""

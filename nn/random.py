@@ -4,7 +4,7 @@ import numpy as np
 
 _key = 0
 _counter = 0
-_generator = np.random.Generator(np.random.Philox(0))
+_generator = None
 
 
 def seed(number):
@@ -16,12 +16,14 @@ def seed(number):
     global _key, _counter, _generator
     if not isinstance(number, int) or not 0 <= number < 2**64:
         raise ValueError(f"seed: must be an integer from 0 to 2**64 - 1 — got {number!r}")
-    _key, _counter = number, 0
-    _generator = np.random.Generator(np.random.Philox(number))
+    _key, _counter, _generator = number, 0, None
 
 
 def generator():
     """The NumPy generator from which initial weights are drawn."""
+    global _generator
+    if _generator is None:  # numpy.random is loaded here, not by import flambeau
+        _generator = np.random.Generator(np.random.Philox(_key))
     return _generator
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +163,8 @@ def find_class(name):
 
     if name not in module.classes and name.startswith("flambeau.nngraph."):
         import flambeau.nngraph  # noqa: F401  defines Graph
+    if name not in module.classes and name.startswith("flambeau.zoo.caffe_modules."):
+        import flambeau.zoo.caffe_modules  # noqa: F401  defines Crop and others
     if name not in module.classes:
         raise ValueError(
             f"load: the file holds a {name}, which is not defined here; "
@@ -174,6 +175,8 @@ def find_class(name):
 
 def save(module, path, about=None):
     """Write a network to an HDF5 file: a temporary file first, renamed when it is whole."""
+    import tempfile
+
     import h5py
 
     path = Path(path)

@@ -239,6 +239,19 @@ class Graph(nn.Module):
             dag.add_edges_from((self.steps[parent].name, step.name) for parent, _ in step.inputs)
         return dag
 
+    def svg(self, *inputs):
+        """The picture of the graph as SVG text; with inputs every value's shape is at its edge."""
+        from flambeau.nngraph import drawing
+
+        return drawing.svg(self, *inputs)
+
+    def draw(self, path, *inputs):
+        """Write the picture of the graph, see svg(), to a file: its name must end in .svg."""
+        if not str(path).endswith(".svg"):
+            raise ValueError(f"Graph.draw: path must end in .svg — got {str(path)!r}")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(self.svg(*inputs))
+
     # ---- what every module has
 
     def children(self):

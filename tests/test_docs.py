@@ -32,7 +32,7 @@ def test_examples_in_docstrings_are_true(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module(name)
     nn.seed(0)
-    result = doctest.testmod(module, extraglobs=NAMES, optionflags=doctest.ELLIPSIS)
+    result = doctest.testmod(module, globs=NAMES | vars(module), optionflags=doctest.ELLIPSIS)
     assert result.failed == 0
 
 

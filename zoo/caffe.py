@@ -264,8 +264,7 @@ def _array(blob, layer):
     given, dtype = (blob.double_data, "<f8") if blob.double_data else (blob.data, "<f4")
     if isinstance(blob, caffe_pb2.PackedBlob):
         data = bytearray().join(given)
-        cut = len(data) % np.dtype(dtype).itemsize
-        values = np.frombuffer(data[: len(data) - cut], dtype)
+        values = np.frombuffer(data, dtype, len(data) // np.dtype(dtype).itemsize)
     else:
         values = np.array(given, dtype)
     if blob.HasField("shape"):

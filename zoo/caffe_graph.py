@@ -2,8 +2,7 @@
 
 from typing import NamedTuple
 
-from flambeau import nn, nngraph
-from flambeau.zoo import caffe_modules
+from flambeau import nngraph
 from flambeau.zoo.caffe_registry import Layer, readers
 from flambeau.zoo.errors import FormatError
 
@@ -20,33 +19,12 @@ LOSSES = {
 }  # fmt: skip
 
 
-def grid_after(module, grid):
-    """Where the pixels of a value lie: (scale, shift) for h and w; pixel = scale * input + shift.
-
-    Only convolutions and pooling change it; Crop asks for it.
-    """
-    if grid is None or not isinstance(
-        module, nn.Conv2d | nn.ConvTranspose2d | nn.MaxPool2d | nn.AvgPool2d
-    ):
-        return grid
-    after = []
-    dilation = getattr(module, "dilation", (1, 1))
-    for i, (scale, shift) in enumerate(grid):
-        middle = dilation[i] * (module.kernel_size[i] - 1) / 2 - module.padding[i]
-        stride = module.stride[i]
-        if isinstance(module, nn.ConvTranspose2d):
-            after.append((scale * stride, shift * stride + middle))
-        else:
-            after.append((scale / stride, (shift - middle) / stride))
-    return tuple(after)
-
-
 class Value(NamedTuple):
     """What a blob name stands for at one point of the list: the last layer that wrote it."""
 
     node: nngraph.Node
     shape: tuple
-    grid: tuple | None  # see grid_after
+    grid: tuple | None  # where its pixels lie, see caffe_layers.coarser
 
 
 class Wiring:
@@ -154,6 +132,7 @@ class Wiring:
         layer.need(fits, f"it must have {count or 'a'} bottom, not {len(bottoms)}")
         layer.need(layer.n_tops > 0, "it must have a top")
         layer.grids = [value.grid for value in bottoms]
+        layer.grid = layer.grids[0]
         try:
             made, shape = read(layer, *(value.shape for value in bottoms))
         except FormatError:
@@ -169,10 +148,8 @@ class Wiring:
         shapes = shape if isinstance(shape, list) else [shape]
         parts = [node[i] for i in range(len(shapes))] if isinstance(shape, list) else [node]
         layer.need(len(parts) == layer.n_tops, f"it must have {len(parts)} top")
-        cropped = isinstance(module, caffe_modules.Crop)
-        grid = bottoms[1].grid if cropped else grid_after(module, bottoms[0].grid)
         for blob, part, shape in zip(layer.options.top, parts, shapes, strict=True):
-            self.write(blob, Value(part, shape, grid))
+            self.write(blob, Value(part, shape, layer.grid))
         self.aliases.setdefault(layer.name, node)
         self.layers.append((layer, module))
         self.notes += layer.notes

@@ -8,7 +8,7 @@ import math
 
 from flambeau import nn
 from flambeau.zoo import caffe_modules
-from flambeau.zoo.caffe_registry import fills, reads, state
+from flambeau.zoo.caffe_registry import decimal, fills, reads, state
 
 
 def _pair(layer, options, name, default):
@@ -24,6 +24,11 @@ def _pair(layer, options, name, default):
     return tuple(values)
 
 
+def _one(pair):
+    """A pair of equal numbers as that number, as one would write it."""
+    return pair[0] if pair[0] == pair[1] else tuple(pair)
+
+
 def _image(layer, shape):
     layer.need(len(shape) == 4, f"its bottom must be (n, c, h, w), not {shape}")
     return shape
@@ -37,44 +42,71 @@ def _windows(layer, options, positive=("kernel", "stride")):
     return found
 
 
+PLAIN = dict(stride=1, padding=0, dilation=1, groups=1)  # options of our layers that need no words
+
+
+def coarser(grid, windows):
+    """Where the pixels lie after a convolution or pooling: (scale, shift) for h and w.
+
+    Pixel = scale * pixel of the input + shift. Only Crop asks for it; windows: (span, stride, pad)
+    for h and w. None: nowhere, as after an inner product.
+    """
+    return grid and tuple(
+        (scale / stride, (shift + pad - (span - 1) / 2) / stride)
+        for (scale, shift), (span, stride, pad) in zip(grid, windows, strict=True)
+    )
+
+
+def finer(grid, windows):
+    """The same after a deconvolution."""
+    return grid and tuple(
+        (scale * stride, shift * stride - pad + (span - 1) / 2)
+        for (scale, shift), (span, stride, pad) in zip(grid, windows, strict=True)
+    )
+
+
 # ---- convolutions and products
 
 
 def _convolution(layer, shape):
-    """What both convolutions need: the arguments of the layer, and h and w with their filters."""
+    """What both convolutions have: the layer's arguments, (n, k), (h, w) and their windows."""
     options = layer.options.convolution_param
     n, c, h, w = _image(layer, shape)
     kernel, stride, pad = _windows(layer, options)
     repeated = list(options.dilation) or [1]
     layer.need(len(repeated) <= 2 and min(repeated) > 0, f"dilation must be positive: {repeated}")
     dilation = (repeated * 2)[:2] if len(repeated) == 1 else repeated
-    k, group = options.num_output, options.group
+    k, group, bias = options.num_output, options.group, options.bias_term
     layer.need(layer.axis(options.axis, shape) == 1, "only axis: 1 can be read")
     layer.need(k > 0 and group > 0, f"num_output {k} and group {group} must be positive")
     layer.need(c % group == 0 and k % group == 0, f"group {group} must divide {c} and {k} channels")
     layer.check_size(k, c // group, *kernel)
-    arguments = dict(
-        in_channels=c, out_channels=k, kernel_size=kernel, stride=stride, padding=pad,
-        dilation=tuple(dilation), groups=group, bias=options.bias_term,
-    )  # fmt: skip
+    options = dict(stride=_one(stride), padding=_one(pad), dilation=_one(dilation), groups=group)
+    options = {name: value for name, value in options.items() if value != PLAIN[name]}
+    bias = {} if bias else {"bias": False}
+    arguments = (c, k, _one(kernel)), options | bias
     spans = [d * (p - 1) + 1 for d, p in zip(dilation, kernel, strict=True)]
-    return arguments, (n, k), list(zip((h, w), spans, stride, pad, strict=True))
+    return arguments, (n, k), (h, w), list(zip(spans, stride, pad, strict=True))
 
 
 @reads("Convolution", "CONVOLUTION")
 def convolution(layer, shape):
-    arguments, head, axes = _convolution(layer, shape)
-    size = [(h + 2 * pad - span) // stride + 1 for h, span, stride, pad in axes]
+    arguments, head, image, windows = _convolution(layer, shape)
+    layer.grid = coarser(layer.grid, windows)
+    axes = zip(image, windows, strict=True)
+    size = [(h + 2 * pad - span) // stride + 1 for h, (span, stride, pad) in axes]
     layer.need(min(size) > 0, f"its kernel is larger than its bottom {shape}")
-    return nn.Conv2d(**arguments), (*head, *size)
+    return nn.Conv2d(*arguments[0], **arguments[1]), (*head, *size)
 
 
 @reads("Deconvolution", "DECONVOLUTION")
 def deconvolution(layer, shape):
-    arguments, head, axes = _convolution(layer, shape)
-    size = [(h - 1) * stride + span - 2 * pad for h, span, stride, pad in axes]
+    arguments, head, image, windows = _convolution(layer, shape)
+    layer.grid = finer(layer.grid, windows)
+    axes = zip(image, windows, strict=True)
+    size = [(h - 1) * stride + span - 2 * pad for h, (span, stride, pad) in axes]
     layer.need(min(size) > 0, f"its padding is larger than its top for a bottom {shape}")
-    return nn.ConvTranspose2d(**arguments), (*head, *size)
+    return nn.ConvTranspose2d(*arguments[0], **arguments[1]), (*head, *size)
 
 
 @reads("InnerProduct", "INNER_PRODUCT")
@@ -83,6 +115,7 @@ def inner_product(layer, shape):
     axis = layer.axis(options.axis, shape)
     i, o = math.prod(shape[axis:]), options.num_output
     layer.check_size(o, i)
+    layer.grid = None
     linear = nn.Linear(i, o, bias=options.bias_term)
     flat = [] if axis == len(shape) - 1 else [nn.Flatten(axis)]
     return (*flat, linear), (*shape[:axis], o)
@@ -110,16 +143,17 @@ def pooling(layer, shape):
     n, c, h, w = _image(layer, shape)
     maximum = options.pool == methods.MAX
     if options.global_pooling:
+        layer.grid = None
         module = caffe_modules.GlobalMaxPool2d() if maximum else nn.AdaptiveAvgPool2d(1)
         return module, (n, c, 1, 1)
     kernel, stride, pad = _windows(layer, options)
+    layer.grid = coarser(layer.grid, zip(kernel, stride, pad, strict=True))
     ceil = options.round_mode == methods.CEIL
     axes = zip((h, w), kernel, stride, pad, strict=True)
     size = [_pooled(layer, *axis, ceil, any(pad)) for axis in axes]
-    if maximum:
-        return nn.MaxPool2d(kernel, stride, pad, ceil_mode=ceil), (n, c, *size)
-    # Caffe divides by the whole window, padding and all
-    return nn.AvgPool2d(kernel, stride, pad, ceil, True), (n, c, *size)
+    # the average is over the whole window, padding and all, which is AvgPool2d's way too
+    make = nn.MaxPool2d if maximum else nn.AvgPool2d
+    return make(_one(kernel), _one(stride), _one(pad), ceil_mode=ceil), (n, c, *size)
 
 
 def _pooled(layer, size, kernel, stride, pad, ceil, padded):
@@ -145,11 +179,11 @@ def batch_norm(layer, shape):
     layer.need(len(shape) in (2, 4), f"its bottom must be (n, c) or (n, c, h, w), not {shape}")
     given = options.HasField("use_global_stats")
     fixed = options.use_global_stats if given else layer.phase == "TEST"
-    layer.need(fixed or layer.phase == "TRAIN", "use_global_stats: false cannot be read: remove it")
     layer.check_size(shape[1])
     make = nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d
-    momentum = 1 - options.moving_average_fraction
-    module = make(shape[1], eps=options.eps, momentum=momentum, affine=False)
+    momentum = round(1 - decimal(options.moving_average_fraction), 7)
+    by_batch = {} if fixed or layer.phase == "TRAIN" else {"track_running_stats": False}
+    module = make(shape[1], decimal(options.eps), momentum, affine=False, **by_batch)
     if given and fixed:
         module.freeze()  # training must not touch the statistics
     return module, shape
@@ -158,8 +192,10 @@ def batch_norm(layer, shape):
 @fills("BatchNorm")
 def fill_batch_norm(layer, module, blobs):
     # Caffe keeps sums: mean and variance times a factor of their own; all 0 before training
-    c = module.running_mean.shape
+    c = (module.num_features,)
     mean, variance, factor = layer.fit(blobs, [c, c, (1,)])
+    if module.running_mean is None:  # use_global_stats: false, and yet not in training
+        return
     scale = 0 if factor[0] == 0 else 1 / factor[0]
     module.running_mean[...] = mean * scale
     module.running_var[...] = variance * scale
@@ -191,10 +227,10 @@ def local_response_norm(layer, shape):
     _image(layer, shape)
     layer.need(options.local_size % 2 == 1, f"local_size {options.local_size} must be odd")
     within = options.norm_region == type(options).WITHIN_CHANNEL
-    k = 1.0 if within else options.k  # Caffe takes 1 there, whatever k is
-    size, alpha, beta = options.local_size, options.alpha, options.beta
-    region = "within" if within else "across"
-    return nn.LocalResponseNorm(size, alpha, beta, k, region=region), shape
+    alpha, beta, k = decimal(options.alpha), decimal(options.beta), decimal(options.k)
+    if within:  # k is 1 there, whatever the file says
+        return nn.LocalResponseNorm(options.local_size, alpha, beta, 1.0, region="within"), shape
+    return nn.LocalResponseNorm(options.local_size, alpha, beta, k), shape
 
 
 # ---- element by element
@@ -202,7 +238,7 @@ def local_response_norm(layer, shape):
 
 @reads("ReLU", "RELU")
 def relu(layer, shape):
-    slope = layer.options.relu_param.negative_slope
+    slope = decimal(layer.options.relu_param.negative_slope)
     return nn.LeakyReLU(slope) if slope else nn.ReLU(), shape
 
 
@@ -215,7 +251,7 @@ def prelu(layer, shape):
 
 @reads("ELU")
 def elu(layer, shape):
-    return nn.ELU(layer.options.elu_param.alpha), shape
+    return nn.ELU(decimal(layer.options.elu_param.alpha)), shape
 
 
 @reads("Sigmoid", "SIGMOID")
@@ -241,33 +277,34 @@ def bnll(layer, shape):
 @reads("Power", "POWER")
 def power(layer, shape):
     options = layer.options.power_param  # (shift + scale x)^power
-    if options.power == 1:
-        return nn.Affine(options.scale, options.shift), shape
-    return (nn.Affine(options.scale, options.shift), nn.Power(options.power)), shape
+    affine = nn.Affine(decimal(options.scale), decimal(options.shift))
+    return affine if options.power == 1 else (affine, nn.Power(decimal(options.power))), shape
 
 
 def _log_base(layer, base):
     layer.need(base == -1 or base > 0 and base != 1, f"base {base} must be positive and not 1")
-    return 1.0 if base == -1 else math.log(base)  # -1 stands for e
+    return 1.0 if base == -1 else math.log(decimal(base))  # -1 stands for e
 
 
 @reads("Exp", "EXP")
 def exp(layer, shape):
     options = layer.options.exp_param  # base^(shift + scale x)
-    log = _log_base(layer, options.base)
-    return (nn.Affine(log * options.scale, log * options.shift), nn.Exp()), shape
+    base = _log_base(layer, options.base)
+    affine = nn.Affine(base * decimal(options.scale), base * decimal(options.shift))
+    return (affine, nn.Exp()), shape
 
 
 @reads("Log")
 def log(layer, shape):
     options = layer.options.log_param  # log_base(shift + scale x)
     base = _log_base(layer, options.base)
-    return (nn.Affine(options.scale, options.shift), nn.Log(), nn.Affine(1 / base, 0.0)), shape
+    affine = nn.Affine(decimal(options.scale), decimal(options.shift))
+    return (affine, nn.Log(), nn.Affine(1 / base, 0.0)), shape
 
 
 @reads("Dropout", "DROPOUT")
 def dropout(layer, shape):
-    return nn.Dropout(layer.options.dropout_param.dropout_ratio), shape
+    return nn.Dropout(decimal(layer.options.dropout_param.dropout_ratio)), shape
 
 
 @reads("Softmax", "SOFTMAX")

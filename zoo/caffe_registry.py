@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from flambeau.zoo.errors import FormatError
 
 readers = {}  # type in the file -> function(layer, *shapes) -> modules, shape; number of bottoms
@@ -17,7 +19,7 @@ class Layer:
         self.name, self.type, self.options = options.name, options.type, options
         self.phase = phase  # "TRAIN" or "TEST"
         self.n_tops = len(options.top)
-        self.grids = ()  # of its bottoms, see caffe_graph.grid_after
+        self.grids, self.grid = (), None  # of its bottoms and of its top, see caffe_layers.coarser
         self.notes = []  # what the user should know of it
 
     def note(self, text):
@@ -66,6 +68,11 @@ def _significant(shape):
     return shape
 
 
+def decimal(value):
+    """A float32 option as the decimal number that was written: 1e-05, not 9.999999747378752e-06."""
+    return float(str(np.float32(value)))
+
+
 def reads(*types, bottoms=1):
     """Register the reader of a foreign type, by its name in V2 files and, in capitals, in V1 files.
 
@@ -91,7 +98,8 @@ def fills(*types):
 
 def state(module):
     """The names of the arrays that a file must bring for a module, in Caffe's order."""
-    return [n for n in (*module.params, *module.buffers) if getattr(module, n) is not None]
+    names = (*module.params, *module.buffers)
+    return [name for name in names if hasattr(getattr(module, name), "shape")]
 
 
 def fill(layer, module, blobs):

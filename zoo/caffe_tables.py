@@ -4,7 +4,7 @@ import math
 
 from flambeau import nn
 from flambeau.zoo import caffe_modules
-from flambeau.zoo.caffe_registry import reads
+from flambeau.zoo.caffe_registry import decimal, reads
 
 
 @reads("Eltwise", "ELTWISE", bottoms=None)
@@ -19,7 +19,10 @@ def eltwise(layer, *shapes):
     layer.need(len(coefficients) == len(shapes), f"it must have {len(shapes)} coeff")
     if set(coefficients) == {1}:
         return nn.Add(), shapes[0]
-    return (nn.ParallelTable(*(nn.Affine(c, 0.0) for c in coefficients)), nn.Add()), shapes[0]
+    return (
+        nn.ParallelTable(*(nn.Affine(decimal(c), 0.0) for c in coefficients)),
+        nn.Add(),
+    ), shapes[0]
 
 
 @reads("Concat", "CONCAT", bottoms=None)
@@ -53,6 +56,7 @@ def flatten(layer, shape):
     start, end = layer.axis(options.axis, shape), layer.axis(options.end_axis, shape)
     layer.need(start <= end, f"axis {start} must not be after end_axis {end}")
     size = math.prod(shape[start : end + 1])
+    layer.grid = None
     return nn.Flatten(start, end), (*shape[:start], size, *shape[end + 1 :])
 
 
@@ -61,6 +65,7 @@ def reshape(layer, shape):
     options = layer.options.reshape_param
     dims = tuple(options.shape.dim)
     layer.need(min(dims, default=0) >= -1 and dims.count(-1) < 2, f"its shape is {dims}")
+    layer.grid = None
     module = caffe_modules.Reshape(dims, options.axis, options.num_axes)
     return module, module.shape(shape)
 
@@ -69,6 +74,7 @@ def reshape(layer, shape):
 def crop(layer, shape, reference):
     options = layer.options.crop_param
     axis = layer.axis(options.axis, shape)
+    layer.grid = layer.grids[1]
     layer.need(len(shape) == len(reference), f"{shape} and {reference} must have as many axes")
     offset = tuple(options.offset)
     if not layer.options.HasField("crop_param"):
@@ -89,5 +95,6 @@ def _aligned(layer):
     grids = layer.grids
     known = None not in grids and all(a[0] == b[0] for a, b in zip(*grids, strict=True))
     layer.need(known, "its bottoms have no common grid: it must have crop_param { offset: … }")
-    layer.note("is aligned with its second bottom, as there is no crop_param")
-    return tuple(math.floor(a[1] - b[1] + 0.5) for a, b in zip(*grids, strict=True))
+    offset = tuple(math.floor(a[1] - b[1] + 0.5) for a, b in zip(*grids, strict=True))
+    layer.note(f"has no crop_param: from {offset} on its pixels lie on those of its second bottom")
+    return offset

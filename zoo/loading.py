@@ -62,7 +62,7 @@ def _from_index(entry):
     from flambeau.zoo import fetch
 
     paths = [os.fspath(path) for path in fetch.files(entry).values()]
-    network = _from_files(paths, None if entry.model == "caffe" else (entry.model, entry.variant))
+    network = _from_files(paths, entry.variant)
     return _describe(network.eval(), entry.name, entry.preprocessing, index.labels(entry.labels))
 
 
@@ -115,5 +115,5 @@ def _from_tensors(path, model):
             )
     elif not isinstance(model, nn.Module):
         with nn.init.skipped():
-            model = models.build(*model)
+            model = models.build(model)
     return model.load_state_dict(tensors)

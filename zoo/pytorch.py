@@ -47,7 +47,7 @@ class Archive:
         self.entries = {entry.filename: entry for entry in entries}
         pickles = [entry for entry in self.entries if entry.split("/")[-1] == pickle]
         if not pickles:
-            raise FormatError(f"is a zip archive without {pickle}: not a PyTorch file")
+            raise FormatError(f"is a zip archive without {pickle}")
         self.prefix = min(pickles, key=lambda entry: entry.count("/"))[: -len(pickle)]
 
     def entry(self, key):

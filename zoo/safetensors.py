@@ -7,6 +7,8 @@ import numpy as np
 
 from flambeau.zoo.errors import FormatError
 
+NUMPY = set("F64 F32 F16 I64 I32 I16 I8 U64 U32 U16 U8 BOOL C64".split())
+
 
 def read(path):
     """A dict of arrays by name.
@@ -30,7 +32,7 @@ def _tensor(source, file, key):
     kind = source.get_slice(key).get_dtype()
     if kind == "BF16":
         return _bfloat16(file, key)
-    if kind.startswith(("F8", "F6", "F4", "E8")):
+    if kind not in NUMPY:
         raise FormatError(f"has {kind} numbers in {key}, for which NumPy has no type")
     return source.get_tensor(key)
 

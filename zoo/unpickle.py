@@ -7,6 +7,7 @@ registered extension codes without asking, and hashes keys that are nested a mil
 """
 
 import pickletools
+import warnings
 
 import numpy as np
 
@@ -124,10 +125,12 @@ class Unpickler:
     def load(self, stream):
         self.stack, self.marked, self.memo = [], [], {}
         try:
-            for opcode, arg, _ in pickletools.genops(stream):
-                if opcode.name == "STOP":  # genops raises where there is none
-                    return self.stack.pop()
-                self.step(opcode.name, arg)
+            with warnings.catch_warnings():  # a damaged text may have an odd escape
+                warnings.simplefilter("ignore", DeprecationWarning)
+                for opcode, arg, _ in pickletools.genops(stream):
+                    if opcode.name == "STOP":  # genops raises where there is none
+                        return self.stack.pop()
+                    self.step(opcode.name, arg)
         except FormatError:
             raise
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:

@@ -45,7 +45,7 @@ void KERNEL(channel_scale)(const real *x, const real *w, const real *b, real *y,
 }
 
 /* One thread a channel, rows in order: the same sums whatever the threads. */
-void KERNEL(channel_sums)(const real *x, const real *dy, real *dw, real *db, i64 n, i64 c, i64 s) {
+void KERNEL(channel_scale_sums)(const real *x, const real *dy, real *dw, real *db, i64 n, i64 c, i64 s) {
 #pragma omp parallel for if (n * c * s > PARALLEL_ABOVE)
   for (i64 channel = 0; channel < c; channel++) {
     double products = 0, sums = 0;

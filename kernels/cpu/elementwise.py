@@ -76,7 +76,7 @@ def channel_scale_backward(x, dy, w, dw, db, want_dx):
         return reference.channel_scale_backward(x, dy, w, dw, db, want_dx)
     if dw is not None or db is not None:
         x, dy = reference.contiguous(x), reference.contiguous(dy)
-        native.call("channel_sums", x, dy, dw, db, *_planes(x))
+        native.call("channel_scale_sums", x, dy, dw, db, *_planes(x))
     return channel_scale(dy, w, None) if want_dx else None
 
 

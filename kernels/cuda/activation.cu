@@ -43,10 +43,11 @@ KERNEL sigmoid(const real *x, real *y, i64 n) {
     STRIDED(i, n) y[i] = logistic(x[i]);
 }
 
+/* dx = dy y (1 - y), y = e⁻ˣ / (1 + e⁻ˣ) of -|x|, where 1 - y does not cancel */
 KERNEL sigmoid_backward(const real *x, const real *dy, real *dx, i64 n) {
     STRIDED(i, n) {
-        real y = logistic(x[i]);
-        dx[i] = dy[i] * y * (1 - y);
+        real e = exp(-fabs(x[i]));
+        dx[i] = dy[i] * e / ((1 + e) * (1 + e));
     }
 }
 

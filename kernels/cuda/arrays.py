@@ -30,6 +30,7 @@ def array(like, x):
 
 def numpy(x):
     """x as an ndarray."""
+    x = contiguous(x)  # pycuda takes only some strides
     place = device.of(x)
     if place is host:
         return x.get()

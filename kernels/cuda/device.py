@@ -26,6 +26,7 @@ def device_of(x):
 
 def to_device(x, where):
     """The ndarray x on the device "host", "cuda" or "cuda:<number>"."""
+    x = np.asarray(x)  # an operation of NumPy on 0-d arrays gives a scalar
     if where == "host":
         return host.to_host(x)
     number = re.fullmatch(r"cuda(?::(\d+))?", where)[1]

@@ -87,12 +87,12 @@ static const char *step(unsigned threads) {
         threadIdx.x = t;
         current = &fibres[t];
         swapcontext(&scheduler, &current->context);
-        if (fibres[t].line == fibres[0].line) continue;
+        int first = fibres[0].line, line = fibres[t].line;
+        if (line == first) continue;
         snprintf(message, sizeof message,
-                 "a barrier must be reached by every thread of a block: "
-                 "in block %u thread 0 %s %d, thread %u %s %d", blockIdx.x,
-                 fibres[0].line ? "waits in line" : "has returned, line", fibres[0].line, t,
-                 fibres[t].line ? "waits in line" : "has returned, line", fibres[t].line);
+                 "a barrier must be reached by every thread of its block - in block %u the lines "
+                 "are %d for thread 0 and %d for thread %u (0: it has returned)",
+                 blockIdx.x, first, line, t);
         return message;
     }
     return 0;

@@ -9,7 +9,7 @@ import numpy as np
 from flambeau.kernels.cuda import source
 
 # An odd, small grid: no kernel was thought for it, and every one must be right on it.
-grid = 3, 8  # blocks, threads a block
+grid = 3, 7  # blocks, threads a block
 
 _CTYPES = {"i64": ctypes.c_longlong, "real4": ctypes.c_float, "real8": ctypes.c_double}
 
@@ -50,10 +50,6 @@ class HostArray:
         return self
 
     def _new(self, view):
-        if not isinstance(view, np.ndarray) or (
-            view.size and not np.may_share_memory(view, self._view)
-        ):
-            raise TypeError(f"{self!r} takes only slices and integers: a view of it")
         return HostArray.__new__(HostArray)._take(view)
 
     @property
@@ -96,11 +92,11 @@ class HostArray:
         return self.transpose()
 
     def __getitem__(self, index):
-        whole = (slice, int, np.integer, types.EllipsisType, type(None))
-        for entry in index if isinstance(index, tuple) else (index,):
-            if not isinstance(entry, whole):
-                raise TypeError(f"{self!r} takes only slices and integers — got {entry!r}")
         index = index if isinstance(index, tuple) else (index,)
+        for entry in index:
+            if not isinstance(entry, slice | int | np.integer | types.EllipsisType | None):
+                raise TypeError(f"{self!r} takes only slices and integers — got {entry!r}")
+        # An Ellipsis makes NumPy give a view also where every axis has an integer.
         return self._new(self._view[index if Ellipsis in index else (*index, ...)])
 
     def __len__(self):
@@ -153,7 +149,7 @@ def launch(family, name, dtype, kinds, values, blocks):
     pointers = (ctypes.c_void_p * len(numbers))(*(ctypes.addressof(v) for v in numbers))
     error = _entry(family, name, dtype)(min(blocks, grid[0]), grid[1], pointers)
     if error:
-        raise RuntimeError(f"kernel {name} of {family}.cu: {error.decode()}")
+        raise RuntimeError(f"kernel {name} of {source.path(family).name}: {error.decode()}")
 
 
 @functools.cache

@@ -7,15 +7,18 @@ KERNEL batch_statistics(const real *x, real *mean, real *inv_std, real *running_
                         real *running_var, i64 n, i64 c, i64 inner, real momentum, real eps) {
     SHARED real shared[BLOCK];
     BLOCKS(k, c) {
-        real sum = 0, square = 0;
+        real sum = 0, rest = 0, square = 0;
         THREADS(j, n * inner) sum += x[(j / inner * c + k) * inner + j % inner];
         real centre = block_sum(sum, shared) / (n * inner);
         THREADS(j, n * inner) {
             real from = x[(j / inner * c + k) * inner + j % inner] - centre;
+            rest += from;
             square += from * from;
         }
-        square = block_sum(square, shared);
+        rest = block_sum(rest, shared) / (n * inner); /* what the first sum lost to rounding */
+        square = block_sum(square, shared) - rest * rest * (n * inner);
         if (threadIdx.x > 0) continue;
+        centre += rest;
         real variance = square / (n * inner);
         mean[k] = centre;
         inv_std[k] = 1 / sqrt(variance + eps);

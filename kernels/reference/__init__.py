@@ -32,6 +32,15 @@ from flambeau.kernels.reference.arrays import (
     split,
     zeros,
 )
+from flambeau.kernels.reference.conv import (
+    conv2d,
+    conv2d_backward,
+    conv_transpose2d,
+    conv_transpose2d_backward,
+)
+from flambeau.kernels.reference.dropout import (
+    dropout,
+)
 from flambeau.kernels.reference.elementwise import (
     abs,
     abs_backward,
@@ -51,15 +60,45 @@ from flambeau.kernels.reference.elementwise import (
     power_backward,
 )
 from flambeau.kernels.reference.linear import linear, linear_backward
+from flambeau.kernels.reference.normalization import (
+    batch_norm,
+    batch_norm_backward,
+    local_response_norm,
+    local_response_norm_backward,
+)
+from flambeau.kernels.reference.padding import (
+    pad2d,
+    pad2d_backward,
+)
+from flambeau.kernels.reference.pooling import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    avg_pool2d,
+    avg_pool2d_backward,
+    max_pool2d,
+    max_pool2d_backward,
+)
+from flambeau.kernels.reference.softmax import (
+    log_softmax,
+    log_softmax_backward,
+    softmax,
+    softmax_backward,
+)
 
 __all__ = [
     "abs",
     "abs_backward",
     "accumulate",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
     "add",
     "affine",
     "array",
     "assign",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "batch_norm",
+    "batch_norm_backward",
     "cast",
     "channel_scale",
     "channel_scale_backward",
@@ -67,7 +106,12 @@ __all__ = [
     "clamp_backward",
     "concatenate",
     "contiguous",
+    "conv2d",
+    "conv2d_backward",
+    "conv_transpose2d",
+    "conv_transpose2d_backward",
     "copy",
+    "dropout",
     "elu",
     "elu_backward",
     "empty",
@@ -78,13 +122,21 @@ __all__ = [
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
     "log",
     "log_backward",
+    "log_softmax",
+    "log_softmax_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
     "maximum",
     "maximum_backward",
     "mul",
     "mul_backward",
     "numpy",
+    "pad2d",
+    "pad2d_backward",
     "power",
     "power_backward",
     "prelu",
@@ -93,6 +145,8 @@ __all__ = [
     "relu_backward",
     "sigmoid",
     "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
     "softplus",
     "softplus_backward",
     "split",

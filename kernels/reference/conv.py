@@ -41,7 +41,7 @@ def gather(x, w, stride, padding, dilation, groups, grid):
 
 
 def spread(y, w, stride, padding, dilation, groups, size):
-    """The transpose of gather: x[n, c, i stride + p dilation - padding, …] += w[k, c, p, q] y[n, k, i, j]"""
+    """x[n, c, i stride + p dilation - padding, …] += w[k, c, p, q] y[n, k, i, j]"""
     n, _, h, w_ = y.shape
     (p, q), (pad_h, pad_w) = w.shape[2:], padding
     tall = max(size[0] + 2 * pad_h, (h - 1) * stride[0] + (p - 1) * dilation[0] + 1)
@@ -91,7 +91,7 @@ def conv2d_backward(x, dy, w, dw, db, stride, padding, dilation, groups, want_dx
 
 
 def conv_transpose2d(x, w, b, stride, padding, output_padding, dilation, groups):
-    """y: each x adds x w at its window        x (n, c, h, w), w (c, k/groups, p, q) -> (n, k, h', w')"""
+    """y: each x adds x w at its window        x (n, c, *), w (c, k/groups, p, q) -> y (n, k, *)"""
     size = transposed_size(x.shape[2:], w.shape[2:], stride, padding, output_padding, dilation)
     return add_bias(spread(x, w, stride, padding, dilation, groups, size), b)
 

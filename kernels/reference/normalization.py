@@ -44,7 +44,8 @@ def batch_norm_backward(x, dy, w, dw, db, mean, inv_std, training, want_dx):
         return None
     if training:
         dy = dy - (_channels(sums, x) + normal * _channels(products, x)) / dy.dtype.type(size)
-    return dy * _channels(inv_std if w is None else inv_std * w, x)
+    dx = dy * _channels(inv_std if w is None else inv_std * w, x)
+    return dx.astype(x.dtype, copy=False)
 
 
 def local_response_norm(x, size, alpha, beta, k, within):

@@ -38,7 +38,7 @@ def max_pool2d_backward(x, dy, index):
     """dx = Σ dy over the windows whose greatest each x was"""
     n, c, h, w = x.shape
     dx = np.zeros((n * c, h * w), dy.dtype)
-    index, dy = index.reshape(n * c, -1), dy.reshape(n * c, -1)
+    index, dy = (v.reshape(n * c, v.shape[2] * v.shape[3]) for v in (index, dy))
     plane, window = np.nonzero(index >= 0)
     np.add.at(dx, (plane, index[plane, window]), dy[plane, window])
     return dx.reshape(x.shape)

@@ -3,6 +3,9 @@
 import difflib
 from functools import partial
 
+import numpy as np
+
+from flambeau import nn
 from flambeau.zoo.models.alexnet import alexnet
 from flambeau.zoo.models.efficientnet import efficientnet
 from flambeau.zoo.models.resnet import resnet, resnet_cifar
@@ -14,6 +17,7 @@ __all__ = [
     "alexnet",
     "build",
     "efficientnet",
+    "recognize",
     "resnet",
     "resnet_cifar",
     "squeezenet",
@@ -50,3 +54,32 @@ def build(name, **options):
         hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(NETWORKS)}"
         raise ValueError(f"no network is called {name!r}: {hint}")
     return NETWORKS[name](**options)
+
+
+def recognize(tensors):
+    """The network, its weights unset, whose names and shapes these are; None where there is none.
+
+    tensors: arrays by name, such as `zoo.read(path)` gives. The number of classes is theirs;
+    counts of batches, which old files lack, may be missing.
+
+    >>> recognize({"conv1.weight": np.ones((64, 3, 7, 7), "f4")}) is None
+    True
+    """
+    shapes = _shapes(tensors)
+    with nn.init.skipped():
+        for name in NETWORKS:
+            network = build(name)
+            last = network.named_parameters()[-1][0]
+            if last in shapes and set(_shapes(network.state_dict())) == set(shapes):
+                network = build(name, num_classes=shapes[last][0])
+                if _shapes(network.state_dict()) == shapes:
+                    return network
+    return None
+
+
+def _shapes(tensors):
+    return {
+        name: np.shape(value)
+        for name, value in tensors.items()
+        if not name.endswith(".num_batches_tracked")
+    }

@@ -1,0 +1,208 @@
+"""Convolution: C kernels. A matrix product over patches, or channel by channel."""
+
+import math
+
+import numpy as np
+
+from flambeau.kernels import reference
+from flambeau.kernels.cpu import conv_depthwise, native
+from flambeau.kernels.reference.conv import output_size, transposed_size
+
+DEPTH = 256  # terms of a sum that are taken in one go, so that panels stay in the caches
+COLUMNS = 384  # results of a row in a block
+WIDTH = 32  # blocks are multiples of the widest tile's columns
+HEIGHT = 16  # no tile of any instruction set is higher
+PARALLEL_ABOVE = 200_000  # multiply-adds
+
+
+def up(n, size):
+    """n rounded up to a multiple of size."""
+    return -(-n // size) * size
+
+
+def shares(n, size):
+    """n in equal pieces of at most `size`: the size of a piece."""
+    return -(-n // -(-n // size))
+
+
+def threads(work):
+    """How many threads so many multiply-adds are worth."""
+    return native.lib.threads() if work > PARALLEL_ABOVE else 1
+
+
+def scratch(count, size, dtype):
+    """Uninitialised memory, `size` numbers for each thread."""
+    return np.empty(count * size, dtype)
+
+
+def gather(x, w, b, y, groups, grid, stride, start, step, place):
+    """y at its places = Σ w[k, c, p, q] x[n, c, i stride + start + p step, …] + b[k]
+
+    place: where y keeps the windows: start, strides of image, channel, row, column.
+    """
+    n, c, h, width = x.shape
+    k, (p, q) = len(w) // groups, w.shape[2:]
+    windows = n * grid[0] * grid[1]
+    count = threads(windows * w.size)
+    blocks = -(-windows // COLUMNS)
+    rows = k
+    if groups * blocks % count and k > windows:
+        rows = -(-k // count)
+    elif groups % count:
+        blocks = up(blocks, count)
+    columns = up(-(-windows // blocks), HEIGHT)
+    channels = shares(c // groups, max(1, DEPTH // (p * q)))
+    size = channels * p * q * (HEIGHT + up(columns, WIDTH))
+    shape = [n, groups, c // groups, h, width, k, p, q, *grid, *stride, *start, *step, *place]
+    shape = np.array([*shape, rows, columns, channels, count, size])
+    native.call("conv2d", x, w, b, y, shape, scratch(count, size, x.dtype))
+
+
+def convolve(x, w, b, grid, stride, padding, dilation, groups):
+    """The convolution of contiguous arrays for a grid of windows."""
+    y = np.empty((len(x), len(w), *grid), x.dtype)
+    if y.size == 0:
+        return y
+    if conv_depthwise.takes(w, groups):
+        conv_depthwise.forward(x, w, b, y, stride, padding, dilation)
+        return y
+    if pointwise(x.shape[2:], w.shape[2:], grid, stride, padding):
+        x, grid = x.reshape(*x.shape[:2], 1, -1), (1, grid[0] * grid[1])
+    plane = grid[0] * grid[1]
+    start = -padding[0], -padding[1]
+    place = 0, len(w) * plane, plane, grid[1], 1
+    gather(x, w, b, y, groups, grid, stride, start, dilation, place)
+    return y
+
+
+def pointwise(size, kernel, grid, stride, padding):
+    """True when every window is one element of the image, in order."""
+    return kernel == stride == (1, 1) and padding == (0, 0) and grid == size
+
+
+def phases(size, taps, stride, padding, dilation):
+    """The rows of a transposed convolution's result that are read by the same taps.
+
+    Yields (first row, number of rows, slice of the taps, start, step): row first + i stride is
+    the sum over these taps j of source row i + start + j step.
+    """
+    period = stride // math.gcd(stride, dilation)
+    for first in range(min(stride, size)):
+        fits = (
+            j for j in range(min(period, taps)) if (first + padding - j * dilation) % stride == 0
+        )
+        tap = next(fits, taps)
+        start = (first + padding - tap * dilation) // stride
+        yield (
+            first,
+            -(-(size - first) // stride),
+            slice(tap, None, period),
+            start,
+            -dilation * period // stride,
+        )
+
+
+def transposed(x, w, b, size, stride, padding, dilation, groups):
+    """The transposed convolution of contiguous arrays: an image of the given size."""
+    y = np.empty((len(x), groups * w.shape[1], *size), x.dtype)
+    if y.size == 0:
+        return y
+    if conv_depthwise.takes(w, groups) and b is None:
+        conv_depthwise.input_gradient(x, w, y, stride, padding, dilation)
+        return y
+    w = w.reshape(groups, -1, *w.shape[1:]).swapaxes(1, 2)  # group, result, source, p, q
+    columns = list(phases(size[1], w.shape[4], stride[1], padding[1], dilation[1]))
+    image, plane = y[0].size, size[0] * size[1]
+    for i, height, rows, start_h, step_h in phases(
+        size[0], w.shape[3], stride[0], padding[0], dilation[0]
+    ):
+        for j, width, cols, start_w, step_w in columns:
+            part = np.ascontiguousarray(w[:, :, :, rows, cols])
+            if part.size == 0 or x.size == 0:
+                y[:, :, i :: stride[0], j :: stride[1]] = 0 if b is None else b[:, None, None]
+                continue
+            part = part.reshape(-1, *part.shape[2:])
+            place = i * size[1] + j, image, plane, stride[0] * size[1], stride[1]
+            grid, start, step = (height, width), (start_h, start_w), (step_h, step_w)
+            gather(x, part, b, y, groups, grid, (1, 1), start, step, place)
+    return y
+
+
+def add_weight_gradient(x, dy, dw, stride, padding, dilation, groups):
+    """dw[k, c, p, q] += Σ dy[n, k, i, j] x[n, c, i stride + p dilation - padding, …]"""
+    if x.size == 0 or dy.size == 0:
+        return
+    if conv_depthwise.takes(dw, groups):
+        conv_depthwise.weight_gradient(x, dy, dw, stride, padding, dilation)
+        return
+    n, c, h, width = x.shape
+    k, (p, q), grid = len(dw) // groups, dw.shape[2:], dy.shape[2:]
+    if pointwise((h, width), (p, q), grid, stride, padding):
+        h, width, grid = 1, h * width, (1, grid[0] * grid[1])
+    count = threads(dw.size * n * grid[0] * grid[1])
+    channels = shares(c // groups, max(1, COLUMNS // (p * q)))
+    blocks = groups * -(-c // groups // channels)
+    rows = k if blocks % count == 0 or blocks >= 4 * count else -(-k // count)
+    depth = shares(grid[0] * grid[1], DEPTH)
+    size = depth * (channels * p * q + HEIGHT + up(channels * p * q, WIDTH))
+    start = -padding[0], -padding[1]
+    shape = [n, groups, c // groups, h, width, k, p, q, *grid, *stride, *start, *dilation]
+    shape = np.array([*shape, 0, 0, 0, 0, 0, rows, depth, channels, count, size])
+    native.call("conv2d_weight", x, dy, dw, shape, scratch(count, size, x.dtype))
+
+
+def add_bias_gradient(dy, db):
+    """db += Σ dy"""
+    native.call("channel_sums", dy, db, len(dy), dy.shape[1], dy.shape[2] * dy.shape[3])
+
+
+def conv2d(x, w, b, stride, padding, dilation, groups):
+    """y = w * x + b        x (n, c, h, w), w (k, c/groups, p, q) -> y (n, k, h', w')"""
+    if not native.takes(x, w, b):
+        return reference.conv2d(x, w, b, stride, padding, dilation, groups)
+    grid = output_size(x.shape[2:], w.shape[2:], stride, padding, dilation)
+    x, w = reference.contiguous(x), reference.contiguous(w)
+    return convolve(x, w, b, grid, stride, padding, dilation, groups)
+
+
+def conv2d_backward(x, dy, w, dw, db, stride, padding, dilation, groups, want_dx):
+    """dx = the transposed convolution of dy, dw += Σ dy x, db += Σ dy        dw, db may be None"""
+    if not native.takes(x, dy, w, dw, db):
+        return reference.conv2d_backward(
+            x, dy, w, dw, db, stride, padding, dilation, groups, want_dx
+        )
+    x, dy, w = (reference.contiguous(a) for a in (x, dy, w))
+    if dw is not None:
+        add_weight_gradient(x, dy, dw, stride, padding, dilation, groups)
+    if db is not None:
+        add_bias_gradient(dy, db)
+    if want_dx:
+        return transposed(dy, w, None, x.shape[2:], stride, padding, dilation, groups)
+    return None
+
+
+def conv_transpose2d(x, w, b, stride, padding, output_padding, dilation, groups):
+    """y: each x adds x w at its window        x (n, c, *), w (c, k/groups, p, q) -> y (n, k, *)"""
+    if not native.takes(x, w, b):
+        return reference.conv_transpose2d(
+            x, w, b, stride, padding, output_padding, dilation, groups
+        )
+    size = transposed_size(x.shape[2:], w.shape[2:], stride, padding, output_padding, dilation)
+    x, w = reference.contiguous(x), reference.contiguous(w)
+    return transposed(x, w, b, size, stride, padding, dilation, groups)
+
+
+def conv_transpose2d_backward(x, dy, w, dw, db, stride, padding, dilation, groups, want_dx):
+    """dx = the convolution of dy, dw += Σ x dy, db += Σ dy        dw, db may be None"""
+    if not native.takes(x, dy, w, dw, db):
+        return reference.conv_transpose2d_backward(
+            x, dy, w, dw, db, stride, padding, dilation, groups, want_dx
+        )
+    x, dy, w = (reference.contiguous(a) for a in (x, dy, w))
+    if dw is not None:
+        add_weight_gradient(dy, x, dw, stride, padding, dilation, groups)
+    if db is not None:
+        add_bias_gradient(dy, db)
+    if want_dx:
+        return convolve(dy, w, None, x.shape[2:], stride, padding, dilation, groups)
+    return None

@@ -1,0 +1,81 @@
+"""Losses: sums over all places, and their gradients: C kernels."""
+
+import math
+
+import numpy as np
+
+from flambeau.kernels import reference
+from flambeau.kernels.cpu import native
+
+_CHUNK = 4096  # so many squares are added in the arrays' own precision, the rest in float64
+
+
+def nll_loss(x, target, weight, ignore_index):
+    """(−Σ weight[t] x[t], Σ weight[t])"""
+    if not native.takes(x, weight):
+        return reference.nll_loss(x, target, weight, ignore_index)
+    return _sums("nll_loss", x, target, weight, ignore_index)
+
+
+def nll_loss_backward(x, target, weight, ignore_index, scale):
+    """dx = −scale · weight[t] at the target's class, else 0"""
+    if not native.takes(x, weight):
+        return reference.nll_loss_backward(x, target, weight, ignore_index, scale)
+    dx = np.zeros(x.shape, x.dtype)
+    target, weight = _contiguous(target), _contiguous(weight)
+    native.call("nll_loss_backward", target, weight, dx, *_sizes(x), ignore_index, scale)
+    return dx
+
+
+def cross_entropy(x, target, weight, ignore_index, smoothing):
+    """(−Σ share · log softmax(x), Σ weight[t])"""
+    if not native.takes(x, weight):
+        return reference.cross_entropy(x, target, weight, ignore_index, smoothing)
+    return _sums("cross_entropy", x, target, weight, ignore_index, smoothing)
+
+
+def cross_entropy_backward(x, target, weight, ignore_index, smoothing, scale):
+    """dx = scale · (softmax(x) Σ share − share)"""
+    if not native.takes(x, weight):
+        return reference.cross_entropy_backward(x, target, weight, ignore_index, smoothing, scale)
+    x, target, weight = (_contiguous(a) for a in (x, target, weight))
+    dx = np.empty_like(x)
+    options = ignore_index, smoothing, scale
+    native.call("cross_entropy_backward", x, target, weight, dx, *_sizes(x), *options)
+    return dx
+
+
+def mse_loss(x, target):
+    """Σ (x − target)²"""
+    if not native.takes(x, target):
+        return reference.mse_loss(x, target)
+    x, target = _contiguous(x), _contiguous(target)
+    sums = np.empty(-(-x.size // _CHUNK), x.dtype)
+    native.call("squared_errors", x, target, sums, x.size, _CHUNK)
+    return float(sums.sum(dtype=np.float64))
+
+
+def mse_loss_backward(x, target, scale):
+    """dx = 2 · scale · (x − target)"""
+    if not native.takes(x, target):
+        return reference.mse_loss_backward(x, target, scale)
+    x, target = _contiguous(x), _contiguous(target)
+    dx = np.empty_like(x)
+    native.call("mse_loss_backward", x, target, dx, x.size, scale)
+    return dx
+
+
+def _sums(name, x, target, weight, *options):
+    """The sums of the losses and of the weights of all places, in float64."""
+    x, target, weight = (_contiguous(a) for a in (x, target, weight))
+    losses, weights = np.empty((2, target.size), x.dtype)
+    native.call(name, x, target, weight, losses, weights, *_sizes(x), *options)
+    return float(losses.sum(dtype=np.float64)), float(weights.sum(dtype=np.float64))
+
+
+def _contiguous(x):
+    return None if x is None else reference.contiguous(x)
+
+
+def _sizes(x):
+    return x.shape[0], x.shape[1], math.prod(x.shape[2:])

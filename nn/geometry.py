@@ -1,0 +1,28 @@
+"""What the layers on images check alike."""
+
+from flambeau.kernels.reference.pooling import windows
+
+
+def pair(module, name, value, least):
+    """An option given as one number or as (down, across): as a pair, each `least` or more."""
+    both = value if isinstance(value, (tuple, list)) else (value, value)
+    fits = len(both) == 2 and all(isinstance(v, int) and v >= least for v in both)
+    module.need(fits, f"{name} must be an integer from {least} up, or a pair", **{name: value})
+    return tuple(both)
+
+
+def need_images(module, x, channels=None):
+    """x must be a batch of images, with that many channels if a number is given."""
+    shape = getattr(x, "shape", ())
+    fits = len(shape) == 4 and channels in (None, shape[1])
+    advice = "; give one image as x[None]" if len(shape) == 3 else ""
+    module.need(fits, f"x must be (n, {channels or 'c'}, h, w){advice}", x=x)
+
+
+def need_window(module, x, kernel, stride, padding, dilation, ceil):
+    """x must be a batch of images with room for a window at least, and not too large to index."""
+    need_images(module, x)
+    options = zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)
+    fits = min(x.shape[2:]) > 0 and all(windows(*axis, ceil) > 0 for axis in options)
+    module.need(fits, f"x must be (n, c, h, w) with room for a window of {kernel}", x=x)
+    module.need(x.shape[2] * x.shape[3] < 2**31, "a plane of x must have less than 2³¹ values", x=x)
