@@ -1,6 +1,6 @@
 """Modules: layers, containers, losses, optimisers."""
 
-from flambeau.nn import init
+from flambeau.nn import init, optim
 from flambeau.nn.activation import (
     ELU,
     Clamp,
@@ -38,6 +38,12 @@ from flambeau.nn.elementwise import (
 )
 from flambeau.nn.gradcheck import GradientError, gradcheck
 from flambeau.nn.linear import Linear
+from flambeau.nn.loss import (
+    CrossEntropyLoss,
+    Loss,
+    MSELoss,
+    NLLLoss,
+)
 from flambeau.nn.module import Module
 from flambeau.nn.normalization import (
     BatchNorm1d,
@@ -86,6 +92,7 @@ __all__ = [
     "Container",
     "Conv2d",
     "ConvTranspose2d",
+    "CrossEntropyLoss",
     "Dropout",
     "ELU",
     "Exp",
@@ -98,10 +105,13 @@ __all__ = [
     "LocalResponseNorm",
     "Log",
     "LogSoftmax",
+    "Loss",
+    "MSELoss",
     "Max",
     "MaxPool2d",
     "Module",
     "Mul",
+    "NLLLoss",
     "PReLU",
     "Padding",
     "Parallel",
@@ -120,5 +130,6 @@ __all__ = [
     "gradcheck",
     "init",
     "load",
+    "optim",
     "seed",
 ]

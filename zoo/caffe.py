@@ -11,10 +11,11 @@ from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
 from flambeau.nn import init
-from flambeau.zoo import caffe_graph, caffe_layers, caffe_pb2, caffe_tables  # noqa: F401
+from flambeau.zoo import caffe_graph, caffe_layers, caffe_neurons, caffe_pb2, caffe_tables
 from flambeau.zoo.caffe_registry import fill, state
 from flambeau.zoo.errors import FormatError
 
+READERS = caffe_layers, caffe_neurons, caffe_tables  # their functions register themselves
 V1_FIELDS = {0x0A, 0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A}  # what a V1 layer's bytes may begin with
 TEXT = re.compile(  # how a prototxt begins; a solver's or another system's text begins otherwise
     rb"""\s*((name|input)\s*:\s*["']|input_dim\s*:|force_backward\s*:|(input_shape|state|layers?)\s*:?\s*{)"""

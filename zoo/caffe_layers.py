@@ -1,4 +1,4 @@
-"""Caffe's layers that compute: one function for each foreign type.
+"""Caffe's convolutions, products, pooling and normalisation: one function for each foreign type.
 
 A reader takes the layer and the shapes of its bottoms, and gives the module (or several in a row,
 the last of which is the layer) and the shape of its top (of several tops: a list).
@@ -10,10 +10,13 @@ from flambeau import nn
 from flambeau.zoo import caffe_modules
 from flambeau.zoo.caffe_registry import decimal, fills, reads, state
 
+PLAIN = dict(stride=1, padding=0, dilation=1, groups=1, bias=True)  # our own defaults
+
 
 def _pair(layer, options, name, default):
     """(h, w) of an option that is one number, two, or two options `name_h` and `name_w`."""
-    if options.HasField(f"{name}_h") or options.HasField(f"{name}_w"):
+    known = options.DESCRIPTOR.fields_by_name
+    if any(side in known and options.HasField(side) for side in (f"{name}_h", f"{name}_w")):
         return getattr(options, f"{name}_h"), getattr(options, f"{name}_w")
     field = "kernel_size" if name == "kernel" else name
     given = getattr(options, field)
@@ -26,7 +29,7 @@ def _pair(layer, options, name, default):
 
 def _one(pair):
     """A pair of equal numbers as that number, as one would write it."""
-    return pair[0] if pair[0] == pair[1] else tuple(pair)
+    return pair[0] if pair[0] == pair[1] else pair
 
 
 def _image(layer, shape):
@@ -34,15 +37,12 @@ def _image(layer, shape):
     return shape
 
 
-def _windows(layer, options, positive=("kernel", "stride")):
+def _windows(layer, options):
     """Kernel, stride, padding: what convolutions and pooling have alike."""
-    found = [_pair(layer, options, *item) for item in (("kernel", 0), ("stride", 1), ("pad", 0))]
-    for name, value in zip(positive, found[:2], strict=True):
-        layer.need(min(value) > 0, f"its {name} must be given and positive, not {value}")
-    return found
-
-
-PLAIN = dict(stride=1, padding=0, dilation=1, groups=1)  # options of our layers that need no words
+    kernel, stride = _pair(layer, options, "kernel", 0), _pair(layer, options, "stride", 1)
+    layer.need(min(kernel) > 0, f"its kernel must be given and positive, not {kernel}")
+    layer.need(min(stride) > 0, f"its stride must be positive, not {stride}")
+    return kernel, stride, _pair(layer, options, "pad", 0)
 
 
 def coarser(grid, windows):
@@ -68,45 +68,45 @@ def finer(grid, windows):
 # ---- convolutions and products
 
 
-def _convolution(layer, shape):
-    """What both convolutions have: the layer's arguments, (n, k), (h, w) and their windows."""
+def _convolution(layer, shape, make):
+    """The module of either convolution, (n, k), (h, w), and (span, stride, pad) of both axes."""
     options = layer.options.convolution_param
     n, c, h, w = _image(layer, shape)
     kernel, stride, pad = _windows(layer, options)
-    repeated = list(options.dilation) or [1]
-    layer.need(len(repeated) <= 2 and min(repeated) > 0, f"dilation must be positive: {repeated}")
-    dilation = (repeated * 2)[:2] if len(repeated) == 1 else repeated
-    k, group, bias = options.num_output, options.group, options.bias_term
+    dilation = _pair(layer, options, "dilation", 1)
+    k, groups = options.num_output, options.group
     layer.need(layer.axis(options.axis, shape) == 1, "only axis: 1 can be read")
-    layer.need(k > 0 and group > 0, f"num_output {k} and group {group} must be positive")
-    layer.need(c % group == 0 and k % group == 0, f"group {group} must divide {c} and {k} channels")
-    layer.check_size(k, c // group, *kernel)
-    options = dict(stride=_one(stride), padding=_one(pad), dilation=_one(dilation), groups=group)
-    options = {name: value for name, value in options.items() if value != PLAIN[name]}
-    bias = {} if bias else {"bias": False}
-    arguments = (c, k, _one(kernel)), options | bias
+    layer.need(min(dilation) > 0, f"its dilation must be positive, not {dilation}")
+    layer.need(k > 0 and groups > 0, f"num_output {k} and group {groups} must be positive")
+    fits = c % groups == 0 and k % groups == 0
+    layer.need(fits, f"group {groups} must divide {c} and {k} channels")
+    layer.check_size(k, c // groups, *kernel)
+    stated = dict(stride=_one(stride), padding=_one(pad), dilation=_one(dilation), groups=groups)
+    stated["bias"] = options.bias_term
+    stated = {name: value for name, value in stated.items() if value != PLAIN[name]}
     spans = [d * (p - 1) + 1 for d, p in zip(dilation, kernel, strict=True)]
-    return arguments, (n, k), (h, w), list(zip(spans, stride, pad, strict=True))
+    windows = list(zip(spans, stride, pad, strict=True))
+    return make(c, k, _one(kernel), **stated), (n, k), (h, w), windows
 
 
 @reads("Convolution", "CONVOLUTION")
 def convolution(layer, shape):
-    arguments, head, image, windows = _convolution(layer, shape)
+    module, head, image, windows = _convolution(layer, shape, nn.Conv2d)
     layer.grid = coarser(layer.grid, windows)
     axes = zip(image, windows, strict=True)
     size = [(h + 2 * pad - span) // stride + 1 for h, (span, stride, pad) in axes]
     layer.need(min(size) > 0, f"its kernel is larger than its bottom {shape}")
-    return nn.Conv2d(*arguments[0], **arguments[1]), (*head, *size)
+    return module, (*head, *size)
 
 
 @reads("Deconvolution", "DECONVOLUTION")
 def deconvolution(layer, shape):
-    arguments, head, image, windows = _convolution(layer, shape)
+    module, head, image, windows = _convolution(layer, shape, nn.ConvTranspose2d)
     layer.grid = finer(layer.grid, windows)
     axes = zip(image, windows, strict=True)
     size = [(h - 1) * stride + span - 2 * pad for h, (span, stride, pad) in axes]
     layer.need(min(size) > 0, f"its padding is larger than its top for a bottom {shape}")
-    return nn.ConvTranspose2d(*arguments[0], **arguments[1]), (*head, *size)
+    return module, (*head, *size)
 
 
 @reads("InnerProduct", "INNER_PRODUCT")
@@ -159,9 +159,8 @@ def pooling(layer, shape):
 def _pooled(layer, size, kernel, stride, pad, ceil, padded):
     """How many windows: Caffe rounds up, and leaves off a window that begins in the padding."""
     span = size + 2 * pad - kernel
-    layer.need(
-        span >= 0 and pad < kernel, f"kernel {kernel} and pad {pad} do not fit {size} pixels"
-    )
+    fits = span >= 0 and pad < kernel
+    layer.need(fits, f"kernel {kernel} and pad {pad} do not fit {size} pixels")
     windows = (-(-span // stride) if ceil else span // stride) + 1
     if (windows - 1) * stride >= size + pad:
         # without any padding Caffe keeps the window that holds nothing, and gives the lowest float
@@ -181,9 +180,11 @@ def batch_norm(layer, shape):
     fixed = options.use_global_stats if given else layer.phase == "TEST"
     layer.check_size(shape[1])
     make = nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d
-    momentum = round(1 - decimal(options.moving_average_fraction), 7)
+    kept = options.moving_average_fraction if options.HasField("moving_average_fraction") else 0.999
+    eps = options.eps if options.HasField("eps") else 1e-5
     by_batch = {} if fixed or layer.phase == "TRAIN" else {"track_running_stats": False}
-    module = make(shape[1], decimal(options.eps), momentum, affine=False, **by_batch)
+    momentum = round(1 - decimal(kept), 7)
+    module = make(shape[1], decimal(eps), momentum, affine=False, **by_batch)
     if given and fixed:
         module.freeze()  # training must not touch the statistics
     return module, shape
@@ -231,82 +232,3 @@ def local_response_norm(layer, shape):
     if within:  # k is 1 there, whatever the file says
         return nn.LocalResponseNorm(options.local_size, alpha, beta, 1.0, region="within"), shape
     return nn.LocalResponseNorm(options.local_size, alpha, beta, k), shape
-
-
-# ---- element by element
-
-
-@reads("ReLU", "RELU")
-def relu(layer, shape):
-    slope = decimal(layer.options.relu_param.negative_slope)
-    return nn.LeakyReLU(slope) if slope else nn.ReLU(), shape
-
-
-@reads("PReLU")
-def prelu(layer, shape):
-    layer.need(len(shape) > 1, f"its bottom must be (n, c, *), not {shape}")
-    shared = layer.options.prelu_param.channel_shared
-    return nn.PReLU(1 if shared else shape[1]), shape
-
-
-@reads("ELU")
-def elu(layer, shape):
-    return nn.ELU(decimal(layer.options.elu_param.alpha)), shape
-
-
-@reads("Sigmoid", "SIGMOID")
-def sigmoid(layer, shape):
-    return nn.Sigmoid(), shape
-
-
-@reads("TanH", "TANH")
-def tanh(layer, shape):
-    return nn.Tanh(), shape
-
-
-@reads("AbsVal", "ABSVAL")
-def absolute(layer, shape):
-    return nn.Abs(), shape
-
-
-@reads("BNLL", "BNLL")
-def bnll(layer, shape):
-    return nn.Softplus(), shape  # log(1 + exp(x))
-
-
-@reads("Power", "POWER")
-def power(layer, shape):
-    options = layer.options.power_param  # (shift + scale x)^power
-    affine = nn.Affine(decimal(options.scale), decimal(options.shift))
-    return affine if options.power == 1 else (affine, nn.Power(decimal(options.power))), shape
-
-
-def _log_base(layer, base):
-    layer.need(base == -1 or base > 0 and base != 1, f"base {base} must be positive and not 1")
-    return 1.0 if base == -1 else math.log(decimal(base))  # -1 stands for e
-
-
-@reads("Exp", "EXP")
-def exp(layer, shape):
-    options = layer.options.exp_param  # base^(shift + scale x)
-    base = _log_base(layer, options.base)
-    affine = nn.Affine(base * decimal(options.scale), base * decimal(options.shift))
-    return (affine, nn.Exp()), shape
-
-
-@reads("Log")
-def log(layer, shape):
-    options = layer.options.log_param  # log_base(shift + scale x)
-    base = _log_base(layer, options.base)
-    affine = nn.Affine(decimal(options.scale), decimal(options.shift))
-    return (affine, nn.Log(), nn.Affine(1 / base, 0.0)), shape
-
-
-@reads("Dropout", "DROPOUT")
-def dropout(layer, shape):
-    return nn.Dropout(decimal(layer.options.dropout_param.dropout_ratio)), shape
-
-
-@reads("Softmax", "SOFTMAX")
-def softmax(layer, shape):
-    return nn.Softmax(layer.axis(layer.options.softmax_param.axis, shape)), shape

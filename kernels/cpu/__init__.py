@@ -46,6 +46,36 @@ from flambeau.kernels.cpu.elementwise import (
     power_backward,
 )
 from flambeau.kernels.cpu.linear import linear, linear_backward
+from flambeau.kernels.cpu.loss import (
+    cross_entropy,
+    cross_entropy_backward,
+    mse_loss,
+    mse_loss_backward,
+    nll_loss,
+    nll_loss_backward,
+)
+from flambeau.kernels.cpu.normalization import (
+    batch_norm,
+    batch_norm_backward,
+    local_response_norm,
+    local_response_norm_backward,
+)
+from flambeau.kernels.cpu.optim import (
+    adam_step,
+    sgd_step,
+)
+from flambeau.kernels.cpu.padding import (
+    pad2d,
+    pad2d_backward,
+)
+from flambeau.kernels.cpu.pooling import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    avg_pool2d,
+    avg_pool2d_backward,
+    max_pool2d,
+    max_pool2d_backward,
+)
 from flambeau.kernels.cpu.softmax import (
     log_softmax,
     log_softmax_backward,
@@ -66,29 +96,12 @@ from flambeau.kernels.reference.arrays import (
     split,
     zeros,
 )
-from flambeau.kernels.reference.normalization import (
-    batch_norm,
-    batch_norm_backward,
-    local_response_norm,
-    local_response_norm_backward,
-)
-from flambeau.kernels.reference.padding import (
-    pad2d,
-    pad2d_backward,
-)
-from flambeau.kernels.reference.pooling import (
-    adaptive_avg_pool2d,
-    adaptive_avg_pool2d_backward,
-    avg_pool2d,
-    avg_pool2d_backward,
-    max_pool2d,
-    max_pool2d_backward,
-)
 
 __all__ = [
     "abs",
     "abs_backward",
     "accumulate",
+    "adam_step",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
     "add",
@@ -111,6 +124,8 @@ __all__ = [
     "conv_transpose2d",
     "conv_transpose2d_backward",
     "copy",
+    "cross_entropy",
+    "cross_entropy_backward",
     "dropout",
     "elu",
     "elu_backward",
@@ -132,8 +147,12 @@ __all__ = [
     "max_pool2d_backward",
     "maximum",
     "maximum_backward",
+    "mse_loss",
+    "mse_loss_backward",
     "mul",
     "mul_backward",
+    "nll_loss",
+    "nll_loss_backward",
     "numpy",
     "pad2d",
     "pad2d_backward",
@@ -143,6 +162,7 @@ __all__ = [
     "prelu_backward",
     "relu",
     "relu_backward",
+    "sgd_step",
     "sigmoid",
     "sigmoid_backward",
     "softmax",

@@ -10,7 +10,7 @@
 #define REAL_POW pow
 #endif
 
-enum { CHUNK = 8192 }; /* values of a channel at a time for mean and squares: read from cache twice */
+enum { CHUNK = 8192 }; /* values of a channel between two looks at them: they stay in cache */
 
 /* How many values, their mean, and the sum of their squared distances from it. */
 typedef struct {

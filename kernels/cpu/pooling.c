@@ -147,16 +147,16 @@ void KERNEL(avg_pool2d_backward)(const real *dy, real *dx, i64 planes, i64 h, i6
   }
 }
 
-/* Window i of `count` over `size` positions is [first(i), last(i)). */
-INLINE i64 first(i64 i, i64 size, i64 count) { return i * size / count; }
-INLINE i64 last(i64 i, i64 size, i64 count) { return ((i + 1) * size + count - 1) / count; }
+/* Window i of `count` over `size` positions is [window_start(i), window_end(i)). */
+INLINE i64 window_start(i64 i, i64 size, i64 count) { return i * size / count; }
+INLINE i64 window_end(i64 i, i64 size, i64 count) { return ((i + 1) * size + count - 1) / count; }
 
 void KERNEL(adaptive_avg_pool2d)(const real *x, real *y, i64 planes, i64 h, i64 w, i64 oh, i64 ow) {
 #pragma omp parallel for if (planes * h * w > PARALLEL_ABOVE)
   for (i64 plane = 0; plane < planes; plane++)
     for (i64 o = 0; o < oh * ow; o++) {
-      i64 top = first(o / ow, h, oh), bottom = last(o / ow, h, oh);
-      i64 left = first(o % ow, w, ow), right = last(o % ow, w, ow);
+      i64 top = window_start(o / ow, h, oh), bottom = window_end(o / ow, h, oh);
+      i64 left = window_start(o % ow, w, ow), right = window_end(o % ow, w, ow);
       const real *from = x + (plane * h + top) * w + left;
       i64 rows = bottom - top, columns = right - left;
       double total = 0;
@@ -174,8 +174,8 @@ void KERNEL(adaptive_avg_pool2d_backward)(const real *dy, real *dx, i64 planes, 
   for (i64 plane = 0; plane < planes; plane++) {
     memset(dx + plane * h * w, 0, h * w * sizeof(real));
     for (i64 o = 0; o < oh * ow; o++) {
-      i64 top = first(o / ow, h, oh), bottom = last(o / ow, h, oh);
-      i64 left = first(o % ow, w, ow), right = last(o % ow, w, ow);
+      i64 top = window_start(o / ow, h, oh), bottom = window_end(o / ow, h, oh);
+      i64 left = window_start(o % ow, w, ow), right = window_end(o % ow, w, ow);
       real share = dy[plane * oh * ow + o] / ((bottom - top) * (right - left));
       for (i64 i = top; i < bottom; i++)
         for (i64 j = left; j < right; j++) dx[(plane * h + i) * w + j] += share;
