@@ -72,7 +72,9 @@ class Container(Module):
         if isinstance(key, slice):
             items = list(self.named.items())[key]
             pairs = [m for _, m in items] if self._numbered() else items
-            return type(self)(*(getattr(self, name) for name in self.options), *pairs)
+            part = type(self)(*(getattr(self, name) for name in self.options), *pairs)
+            part.training, part.frozen = self.training, self.frozen
+            return part
         if isinstance(key, str):
             if key not in self.named:
                 raise KeyError(f"no {key!r} in {type(self).__name__}: {', '.join(self.named)}")

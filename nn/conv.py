@@ -73,23 +73,14 @@ class Conv2d(Module):
         fits = x.ndim == 4 and x.shape[1] == self.in_channels
         self.need(fits, f"x must be (n, {self.in_channels}, h, w)", x=x)
         self.need(self._fits(x.shape[2:]), "x must be, padded, as large as the kernel", x=x)
-        return kernels.of(x).conv2d(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+        return kernels.of(x).conv2d(x, self.weight, self.bias, *self._options())
 
     def backward(self, x, dy):
-        return kernels.of(x).conv2d_backward(
-            x,
-            dy,
-            self.weight,
-            self.grad_weight,
-            self.grad_bias,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
-            self.want_dx,
-        )
+        arrays = x, dy, self.weight, self.grad_weight, self.grad_bias
+        return kernels.of(x).conv2d_backward(*arrays, *self._options(), self.want_dx)
+
+    def _options(self):
+        return self.stride, self.padding, self.dilation, self.groups
 
 
 class ConvTranspose2d(Module):
@@ -136,15 +127,8 @@ class ConvTranspose2d(Module):
 
     def _fits(self, size):
         """True when the output has at least one row and one column."""
-        sides = zip(
-            size,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.output_padding,
-            self.dilation,
-            strict=True,
-        )
+        options = self.stride, self.padding, self.output_padding, self.dilation
+        sides = zip(size, self.kernel_size, *options, strict=True)
         return all(
             s > 0 and (s - 1) * step - 2 * pad + d * (k - 1) + more + 1 > 0
             for s, k, step, pad, more, d in sides
@@ -154,30 +138,13 @@ class ConvTranspose2d(Module):
         fits = x.ndim == 4 and x.shape[1] == self.in_channels
         self.need(fits, f"x must be (n, {self.in_channels}, h, w)", x=x)
         self.need(self._fits(x.shape[2:]), "x must be large enough to leave an output", x=x)
-        return kernels.of(x).conv_transpose2d(
-            x,
-            self.weight,
-            self.bias,
-            self.stride,
-            self.padding,
-            self.output_padding,
-            self.dilation,
-            self.groups,
-        )
+        options = self.stride, self.padding, self.output_padding, self.dilation, self.groups
+        return kernels.of(x).conv_transpose2d(x, self.weight, self.bias, *options)
 
     def backward(self, x, dy):
-        return kernels.of(x).conv_transpose2d_backward(
-            x,
-            dy,
-            self.weight,
-            self.grad_weight,
-            self.grad_bias,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
-            self.want_dx,
-        )
+        arrays = x, dy, self.weight, self.grad_weight, self.grad_bias
+        options = self.stride, self.padding, self.dilation, self.groups, self.want_dx
+        return kernels.of(x).conv_transpose2d_backward(*arrays, *options)
 
 
 def check(layer):

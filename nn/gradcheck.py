@@ -39,7 +39,7 @@ def gradcheck(module, *inputs, eps=1e-6, tolerance=1e-6, directions=3):
         return module.forward(x)
 
     y = forward(x)
-    dy = _map(lambda a: _like(a, generator.standard_normal(a.shape)), y)
+    dy = _map(lambda a: _like(a, np.asarray(generator.standard_normal(a.shape))), y)
     module.zero_grad()
     dx = module.backward(x, dy)
     grads = module.gradients()
@@ -52,7 +52,7 @@ def gradcheck(module, *inputs, eps=1e-6, tolerance=1e-6, directions=3):
         if array.dtype.kind != "f" or array.size == 0:
             continue
         for _ in range(directions):
-            v = generator.standard_normal(array.shape)
+            v = np.asarray(generator.standard_normal(array.shape))
             numeric = _slope(forward, x, array, v, dy, eps)
             analytic = float((_numpy(grad) * v).sum())
             scale = max(abs(numeric), abs(analytic), 1e-3 * float(np.sqrt((v * v).sum())))

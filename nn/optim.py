@@ -6,6 +6,8 @@ import numpy as np
 
 from flambeau import kernels
 
+__all__ = ["SGD", "Adam", "AdamW", "CosineLR", "Optimizer", "Schedule", "StepLR"]
+
 
 class Optimizer:
     """Abstract: `step()` changes every parameter of `net` that has a gradient and is not frozen.

@@ -16,9 +16,8 @@ HAS_NVCC = shutil.which(os.environ.get("NVCC") or "nvcc") is not None
 
 
 @pytest.fixture
-def kernel(tmp_path, monkeypatch):
-    """Write a .cu file of one's own, with a cache of its own; its path serves as the family."""
-    monkeypatch.setenv("FLAMBEAU_CACHE", str(tmp_path / "cache"))
+def kernel(tmp_path):
+    """Write a .cu file of one's own; its path serves as the family."""
 
     def write(text, name="own"):
         path = tmp_path / f"{name}.cu"
@@ -308,21 +307,24 @@ def test_a_parameter_of_another_kind_is_named(kernel):
 # Compilation
 
 
-def compiled(folder):
-    return sorted((folder / "cache" / "kernels").glob("*"))
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache of compiled kernels."""
+    monkeypatch.setenv("FLAMBEAU_CACHE", str(tmp_path))
+    return tmp_path / "kernels"
 
 
-def test_a_source_is_compiled_once_and_again_when_it_changes(kernel, tmp_path):
+def test_a_source_is_compiled_once_and_again_when_it_changes(kernel, cache):
     family, dtype = kernel(SCALE), np.dtype("f4")
     first = source.host_library(family, dtype)
     stamp = first.stat().st_mtime_ns
     assert source.host_library(family, dtype) == first and first.stat().st_mtime_ns == stamp
     kernel(SCALE.replace("= by", "= 2 * by"))
     assert source.host_library(family, dtype) != first
-    assert len(compiled(tmp_path)) == 2
+    assert len(list(cache.iterdir())) == 2
 
 
-def test_two_processes_may_compile_the_same_at_once(kernel, tmp_path):
+def test_two_processes_may_compile_the_same_at_once(kernel, cache):
     code = (
         "import numpy as np, sys; from flambeau.kernels.cuda import source;"
         "source.host_library(sys.argv[1], np.dtype('f4'))"
@@ -330,17 +332,17 @@ def test_two_processes_may_compile_the_same_at_once(kernel, tmp_path):
     command = [sys.executable, "-c", code, kernel(SCALE)]
     processes = [subprocess.Popen(command) for _ in range(2)]
     assert [process.wait() for process in processes] == [0, 0]
-    assert [path.suffix for path in compiled(tmp_path)] == [".so"]
+    assert [path.suffix for path in cache.iterdir()] == [".so"]
 
 
-def test_the_compilers_words_are_shown_and_nothing_is_kept(kernel, tmp_path):
+def test_the_compilers_words_are_shown_and_nothing_is_kept(kernel, cache):
     family = kernel("KERNEL bad(real *x) { x[0] = nowhere; }")
     with pytest.raises(RuntimeError, match=r"own.cu does not compile:(.|\n)*nowhere"):
         device.launch(family, "bad", 1, on_host(1))
-    assert compiled(tmp_path) == []
+    assert list(cache.iterdir()) == []
 
 
-def test_a_compiler_that_is_not_there_is_named(kernel, monkeypatch):
+def test_a_compiler_that_is_not_there_is_named(kernel, cache, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(RuntimeError, match="no-such-compiler must be installed .* or set CXX"):
         device.launch(kernel(SCALE), "scale", 1, None, None, on_host(1), 1, 1.0)
@@ -354,8 +356,7 @@ def test_a_gpu_without_its_software_is_a_clear_error(monkeypatch):
 
 
 @pytest.mark.parametrize("family", source.families())
-def test_every_source_compiles_for_the_host_without_warnings(family, tmp_path, monkeypatch):
-    monkeypatch.setenv("FLAMBEAU_CACHE", str(tmp_path))
+def test_every_source_compiles_for_the_host_without_warnings(family, monkeypatch):
     monkeypatch.setenv("CXX", "g++ -Werror -Wno-unused-function")
     assert source.host_library(family, np.dtype("f4")).exists()
 

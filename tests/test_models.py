@@ -61,9 +61,14 @@ def unset(name, **options):
 
 
 def fresh(name):
-    """A small network, in evaluation, with running statistics as after training."""
+    """A network of 5 classes, in evaluation, with running statistics as after training."""
     nn.seed(4)
-    net = models.build(name, num_classes=5).eval()
+    net = unset(name, num_classes=5).eval()
+    if name.startswith(("alexnet", "vgg")):  # 50 to 120 million weights that all tests wait for
+        net["classifier"] = nn.Sequential(nn.Linear(9216 if name == "alexnet" else 25088, 5))
+    for array in net.parameters():
+        scale = np.prod(array.shape[1:]) ** -0.5 if array.ndim > 1 else 1
+        array[...] = np.float32(scale) * nn.init.normal(array.shape, 1)
     generator = np.random.default_rng(5)
     for path, array in net.named_buffers():
         if path.endswith(("running_mean", "running_var")):
@@ -108,6 +113,7 @@ def test_a_network_can_be_cut_at_an_inner_value(name):
     part = net.until(inner)
     y = part(images(size))
     assert y.ndim == 4 and np.isfinite(y).all()
+    assert not any(module.training for module in part.modules())
     mine = net.find(inner)
     assert part.find(inner) is mine
     weight = next((p.shape[0] for p in mine.parameters()), y.shape[1])
@@ -125,6 +131,22 @@ def test_every_parameter_of_a_network_learns(name):
         n for n, g in zip(dict(net.named_parameters()), net.gradients(), strict=True) if not g.any()
     ]
     assert not still
+
+
+@pytest.mark.parametrize("name", models.NETWORKS)
+def test_the_structure_of_a_network_can_be_written_and_read(name):
+    net = unset(name)
+    with nn.init.skipped():
+        assert repr(nn.saving.decode(net.config())) == repr(net)
+
+
+def test_the_classifiers_are_those_of_the_papers():
+    def kinds(name):
+        return " ".join(type(module).__name__ for module in unset(name)["classifier"])
+
+    assert kinds("alexnet") == "Dropout Linear ReLU Dropout Linear ReLU Linear"
+    assert kinds("vgg16") == "Linear ReLU Dropout Linear ReLU Dropout Linear"
+    assert kinds("squeezenet1_0") == "Dropout Conv2d ReLU AdaptiveAvgPool2d"
 
 
 def test_features_and_classifier_can_be_reached():
@@ -178,20 +200,32 @@ def test_tensors_of_another_network_are_not_recognized():
     assert models.recognize({}) is None
 
 
-def plain(net, tensors, x):
-    """A Sequential of layers that PyTorch has, too, in PyTorch."""
-    import torch
+def straight(tensors, x):
+    """The convolutions of AlexNet or VGG in PyTorch's functions, from their tensors."""
+    import torch.nn.functional as F
 
-    for name, module in net.children():
-        if isinstance(module, nn.Sequential):
-            inner = {k.removeprefix(name + "."): v for k, v in tensors.items()}
-            x = plain(module, inner, x)
-        else:
-            theirs = eval(repr(module), vars(torch.nn)).double().eval()
-            keys = {f"{name}.{key}": key for key in theirs.state_dict()}
-            theirs.load_state_dict({keys[k]: v for k, v in tensors.items() if k in keys})
-            x = theirs(x)
-    return x
+    convolutions = [k[:-7] for k, v in tensors.items() if k.endswith(".weight") and v.ndim == 4]
+    places = [int(name.split(".")[1]) for name in convolutions]
+    large = tensors["features.0.weight"].shape[2] == 11  # AlexNet
+    normalized = "features.1.weight" in tensors
+    for name, place, after in zip(convolutions, places, [*places[1:], None], strict=True):
+        first = {"stride": 4, "padding": 2}
+        same = {"padding": tensors[f"{name}.weight"].shape[2] // 2}
+        options = first if large and place == 0 else same
+        x = F.conv2d(x, tensors[f"{name}.weight"], tensors[f"{name}.bias"], **options)
+        if normalized:
+            x = batch_norm(tensors, f"features.{place + 1}", x)
+        x = x.relu()
+        if after is None or after - place > 2 + normalized:
+            x = F.max_pool2d(x, 3 if large else 2, 2)
+    return F.adaptive_avg_pool2d(x, 6 if large else 7).flatten(1)
+
+
+def batch_norm(tensors, name, x):
+    import torch.nn.functional as F
+
+    order = "running_mean", "running_var", "weight", "bias"
+    return F.batch_norm(x, *(tensors[f"{name}.{key}"] for key in order))
 
 
 def residual(tensors, x, groups):
@@ -199,9 +233,7 @@ def residual(tensors, x, groups):
     import torch.nn.functional as F
 
     def conv_bn(x, conv, bn, **options):
-        statistics = (tensors[f"{bn}.{s}"] for s in ("running_mean", "running_var"))
-        y = F.conv2d(x, tensors[f"{conv}.weight"], **options)
-        return F.batch_norm(y, *statistics, tensors[f"{bn}.weight"], tensors[f"{bn}.bias"])
+        return batch_norm(tensors, bn, F.conv2d(x, tensors[f"{conv}.weight"], **options))
 
     def block(x, name, stride):
         deep, wide = f"{name}.conv3.weight" in tensors, f"{name}.downsample.0.weight" in tensors
@@ -226,18 +258,13 @@ def residual(tensors, x, groups):
     return F.linear(x.mean((2, 3)), tensors["fc.weight"], tensors["fc.bias"])
 
 
-@pytest.mark.torch
-@pytest.mark.parametrize("name", ["alexnet", "vgg11_bn", "resnet18", "resnext50_32x4d"])
-def test_logits_and_gradients_are_those_of_pytorch(name):
+def agree_with_pytorch(net, function, x):
+    """y and dx of a network in evaluation are those of a function of (its tensors, x)."""
     import torch
 
-    net, x = fresh(name).astype("f8"), images(SMALL[name][0], "f8")
     tensors = {k: torch.from_numpy(v.copy()) for k, v in net.state_dict().items()}
     theirs = torch.from_numpy(x.copy()).requires_grad_()
-    if name.startswith("res"):
-        out = residual(tensors, theirs, groups=32 if "32x" in name else 1)
-    else:
-        out = plain(net, tensors, theirs)
+    out = function(tensors, theirs)
     dy = np.random.default_rng(8).normal(size=out.shape)
     out.backward(torch.from_numpy(dy))
     y, dx = net(x), net.backward(x, dy)
@@ -245,24 +272,46 @@ def test_logits_and_gradients_are_those_of_pytorch(name):
         np.testing.assert_allclose(mine, other, rtol=0, atol=1e-9 * np.abs(other).max())
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["alexnet", "vgg11_bn", "vgg13"])
+def test_features_and_their_gradients_are_those_of_pytorch(name):
+    net = fresh(name).until("flatten").astype("f8")
+    agree_with_pytorch(net, straight, images(67, "f8"))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name, groups", [("resnet18", 1), ("resnext50_32x4d", 32)])
+def test_logits_and_gradients_are_those_of_pytorch(name, groups):
+    net = fresh(name).astype("f8")
+    agree_with_pytorch(net, lambda tensors, x: residual(tensors, x, groups), images(40, "f8"))
+
+
 @pytest.mark.data
 def test_efficientnet_lite0_gives_the_logits_of_the_network_it_was_trained_as(data):
     reference = np.load(data / "torch" / "efficientnet_lite0_reference.npz")
-    net = weights("efficientnet-lite0")
+    net = zoo.load("efficientnet-lite0")
     # the reference was computed on ImageNet's mean and deviation, not on this network's own
     normalize = zoo.index.get("resnet18").preprocessing.normalize
     y = net(normalize(reference["rgb224"].transpose(0, 3, 1, 2)))
     assert np.abs(y - reference["efflite0_logits"]).max() < 1e-3
 
 
-def weights(name):
-    """The network of the index, from the file that is here or can be fetched."""
-    from flambeau.zoo.fetch import FetchError
-
-    try:
-        return zoo.load(name)
-    except FetchError as error:
-        pytest.skip(str(error))
+@pytest.mark.parametrize("i, size", list(enumerate((224, 240, 260, 280, 300))))
+def test_efficientnet_pads_as_tensorflow_does_at_its_own_size(i, size):
+    blocks = unset(f"efficientnet_lite{i}")["_blocks"]
+    extent = size // 2
+    for block in blocks:
+        convolution = block["_depthwise_conv"]
+        (stride, _), (kernel, _), (padding, _) = (
+            getattr(convolution, name) for name in ("stride", "kernel_size", "padding")
+        )
+        pad = block["pad"].padding if "pad" in dict(block.children()) else (padding,) * 4
+        left, right, top, bottom = pad
+        windows = (extent + left + right - kernel) / stride + 1
+        assert windows == -(-extent // stride)  # "same": as many as strides, and none left over
+        assert (left, right) == (top, bottom) and 0 <= right - left <= 1
+        extent = int(windows)
+    assert extent == -(-size // 32)
 
 
 @pytest.mark.data

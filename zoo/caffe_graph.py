@@ -187,13 +187,13 @@ def input_shape(layer, index):
     """The shape of a top of a layer that reads data, as far as the file tells; else None."""
     options, kind = layer.options, layer.type
     if kind == "Input":
-        return _one_of(options.input_param.shape, index)
+        return _one_of(layer, [tuple(s.dim) for s in options.input_param.shape], index)
     if kind in ("DummyData", "DUMMY_DATA"):
         dummy = options.dummy_data_param
         if dummy.shape:
-            return _one_of(dummy.shape, index)
+            return _one_of(layer, [tuple(s.dim) for s in dummy.shape], index)
         axes = dummy.num, dummy.channels, dummy.height, dummy.width
-        return tuple(axis[index if len(axis) > 1 else 0] for axis in axes) if all(axes) else None
+        return tuple(_one_of(layer, axis, index) for axis in axes) if all(axes) else None
     if kind in ("MemoryData", "MEMORY_DATA"):
         memory = options.memory_data_param
         return memory.batch_size, memory.channels, memory.height, memory.width
@@ -205,8 +205,8 @@ def input_shape(layer, index):
     return (data.batch_size or 1, 1 if gray else 3, *size) if all(size) else None
 
 
-def _one_of(shapes, index):
-    """Shapes are given for each top, or one for all."""
-    if not shapes:
-        return None
-    return tuple(shapes[index if len(shapes) > 1 else 0].dim)
+def _one_of(layer, given, index):
+    """What is given for each top, or once for all."""
+    fits = len(given) in (0, 1, layer.n_tops)
+    layer.need(fits, f"{len(given)} shapes are given for {layer.n_tops} tops")
+    return given[index if len(given) > 1 else 0] if given else None

@@ -175,7 +175,7 @@ def _pooled(layer, size, kernel, stride, pad, ceil, padded):
 @reads("BatchNorm")
 def batch_norm(layer, shape):
     options = layer.options.batch_norm_param
-    layer.need(len(shape) in (2, 4), f"its bottom must be (n, c) or (n, c, h, w), not {shape}")
+    layer.need(len(shape) in (2, 3, 4), f"its bottom must be (n, c, *) of 2 to 4 axes, not {shape}")
     given = options.HasField("use_global_stats")
     fixed = options.use_global_stats if given else layer.phase == "TEST"
     layer.check_size(shape[1])

@@ -15,6 +15,7 @@ def relu(layer, shape):
 @reads("PReLU")
 def prelu(layer, shape):
     layer.need(len(shape) > 1, f"its bottom must be (n, c, *), not {shape}")
+    layer.check_size(shape[1])
     shared = layer.options.prelu_param.channel_shared
     return nn.PReLU(1 if shared else shape[1]), shape
 

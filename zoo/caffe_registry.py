@@ -16,7 +16,7 @@ class Layer:
     """One layer of a file, as its reader sees it: `options` are its LayerParameter."""
 
     def __init__(self, options, phase):
-        self.name, self.type, self.options = options.name, options.type, options
+        self.name, self.type, self.options = options.name, options.type or "untyped", options
         self.phase = phase  # "TRAIN" or "TEST"
         self.n_tops = len(options.top)
         self.grids, self.grid = (), None  # of its bottoms and of its top, see caffe_layers.coarser

@@ -1,5 +1,7 @@
 """Naming what is in photographs."""
 
+import numpy as np
+
 from flambeau import nn
 from flambeau.zoo.loading import load
 
@@ -12,7 +14,7 @@ def ready(sources):
     network = load(*sources)
     if network.preprocessing is None:
         raise ValueError(
-            f"{' '.join(sources)} does not say how images become its input; set "
+            f"{' '.join(sources)} does not say how images become its input; in Python, set "
             "network.preprocessing = zoo.Preprocessing(…) and zoo.save(network, 'new.h5') once"
         )
     return network
@@ -30,7 +32,7 @@ def batches(preprocessing, paths, size):
                 rows.append(preprocessing(path))
             except (ValueError, OSError) as error:
                 failures[path] = error
-        yield group, nn.JoinTable(0).forward(tuple(rows)) if rows else None, failures
+        yield group, np.concatenate(rows) if rows else None, failures
 
 
 def classify(network, paths, top=5, batch=16):
@@ -50,7 +52,18 @@ def classify(network, paths, top=5, batch=16):
 
 
 def probabilities(y):
-    """Rows that sum to 1: y itself where its rows do, else their softmax."""
+    """Rows that sum to 1: y itself where its rows do, else their softmax.
+
+    y (n, k, *ones) -> (n, k)
+
+    >>> probabilities(np.zeros((1, 4), "f4")).tolist()
+    [[0.25, 0.25, 0.25, 0.25]]
+    """
+    if isinstance(y, tuple) or y.size != y.shape[0] * y.shape[1]:
+        shape = "several arrays" if isinstance(y, tuple) else tuple(y.shape)
+        raise ValueError(
+            f"classify: the network must give one score a class — its output is {shape}"
+        )
     y = y.reshape(len(y), -1)
     if (y >= 0).all() and (abs(y.sum(1) - 1) < 1e-3).all():
         return y

@@ -24,6 +24,8 @@ def describe(path):
     form = kind(path)
     size = os.path.getsize(path)
     title = f"{path}: {TITLES[form]}, {size:,} bytes"
+    if form in ("torch7", "onnx"):
+        return f"{title}\nwhat is in it cannot be shown yet"
     if form == "prototxt":
         return "\n".join([title, *_prototxt(path)])
     if form == "hdf5" and nn.saving.is_saved(path):

@@ -78,6 +78,8 @@ def _from_files(paths, model):
         )
     if "hdf5" in formats and nn.saving.is_saved(paths[0]):
         return _from_saved(paths[0])
+    if formats.keys() & {"torch7", "onnx"}:
+        raise FormatError(f"{paths[0]} is a {kind(paths[0])} network, which cannot be loaded yet")
     return _from_tensors(paths[0], model)
 
 

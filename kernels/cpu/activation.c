@@ -128,10 +128,10 @@ void KERNEL(tanh_backward)(const real *x, const real *dy, real *dx, i64 n) {
 
 void KERNEL(softplus)(const real *x, real *y, double beta, i64 n) {
   const real steepness = beta;
-#pragma omp parallel for if (n > PARALLEL_ABOVE)
+#pragma omp parallel for simd if (n > PARALLEL_ABOVE)
   for (i64 i = 0; i < n; i++) {
     real z = steepness * x[i], e = exponential(z < 0 ? z : -z);
-    y[i] = ((z > 0 ? z : 0) + (real)log1p(e)) / steepness;
+    y[i] = ((z > 0 ? z : 0) + logarithm_plus_1(e)) / steepness;
   }
 }
 

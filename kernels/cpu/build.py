@@ -87,7 +87,7 @@ ffi.set_source(
     PLAIN_SOURCE + DECLARATIONS,
     sources=[variant(*pair) for pair in VARIANTS],
     include_dirs=[str(HERE)],
-    depends=[str(path) for path in [*sources(), HERE / "kernel.h"]],
+    depends=[str(path) for path in [*sources(), *HERE.glob("*.h")]],
     extra_compile_args="-O3 -std=gnu11 -fopenmp -fno-math-errno -fno-trapping-math -g0".split(),
     extra_link_args=["-fopenmp"],
     optional=True,  # without a compiler the package installs all the same and says so when used

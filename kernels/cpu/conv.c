@@ -7,31 +7,61 @@
 
 struct conv {
   i64 n, groups, c, h, w;                       /* source (n, groups * c, h, w) */
-  i64 k, p, q;                                  /* weights (groups * k, c, p, q) */
+  i64 k, p, q;                                  /* weights (groups, k, c, p, q) */
   i64 grid_h, grid_w;                           /* windows of an image */
   i64 stride_h, stride_w, start_h, start_w, step_h, step_w;
   i64 y_start, y_image, y_channel, y_row, y_column; /* where y keeps a window's sums */
+  i64 w_group, w_row, w_channel;                /* strides of the weights; p, q lie together */
   i64 rows, columns, channels;                  /* a block: of k, of the windows, of c */
   i64 threads, work;                            /* work: numbers of scratch memory a thread */
 };
 
-/* Copy `length` numbers, `stride` apart in the source, for each channel. Short and last pieces
-   are copied by overlapping whole vectors, which neither read nor write outside the run. */
-INLINE void copy_run(real *to, i64 pitch, const real *from, i64 plane, i64 channels, i64 length,
-                     i64 stride) {
-  for (i64 c = 0; c < channels; c++, to += pitch, from += plane) {
-    if (stride != 1 || length < LANES) {
-      for (i64 i = 0; i < length; i++) to[i] = from[i * stride];
-      continue;
-    }
-    for (i64 i = 0; i < length - LANES; i += LANES) store(to + i, load(from + i));
-    store(to + length - LANES, load(from + length - LANES));
+/* to[i] = from[i] for fewer than LANES numbers: two overlapping pieces of a power of two. */
+INLINE void copy_short(real *to, const real *from, i64 length) {
+  enum { HALF = LANES / 2, QUARTER = LANES / 4 };
+  if (length >= HALF) {
+    memcpy(to, from, HALF * sizeof(real));
+    memcpy(to + length - HALF, from + length - HALF, HALF * sizeof(real));
+  } else if (QUARTER > 1 && length >= QUARTER) {
+    memcpy(to, from, QUARTER * sizeof(real));
+    memcpy(to + length - QUARTER, from + length - QUARTER, QUARTER * sizeof(real));
+  } else {
+    for (i64 i = 0; i < length; i++) to[i] = from[i];
   }
 }
 
+/* LANES numbers, every second from here on; reads nothing behind the last of them. */
+INLINE vec load_seconds(const real *from) {
+  typedef __typeof__((vec){0} < (vec){0}) picks;
+  picks seconds;
+  for (int l = 0; l < LANES; l++) seconds[l] = l < LANES / 2 ? 2 * l : 2 * l + 1;
+  return __builtin_shuffle(load(from), load(from + LANES - 1), seconds);
+}
+
+/* Copy `length` numbers, `stride` apart in the source, for each channel. Whole vectors that
+   overlap at the end neither read nor write outside the run. */
+INLINE void copy_run(real *to, i64 pitch, const real *from, i64 plane, i64 channels, i64 length,
+                     i64 stride) {
+  i64 last = length - LANES;
+  for (i64 c = 0; c < channels; c++, to += pitch, from += plane) {
+    if (stride == 1 && last >= 0) {
+      for (i64 i = 0; i < last; i += LANES) store(to + i, load(from + i));
+      store(to + last, load(from + last));
+    } else if (stride == 1) {
+      copy_short(to, from, length);
+    } else if (stride == 2 && last >= 0) {
+      for (i64 i = 0; i < last; i += LANES) store(to + i, load_seconds(from + 2 * i));
+      store(to + last, load_seconds(from + 2 * last));
+    } else {
+      for (i64 i = 0; i < length; i++) to[i] = from[i * stride];
+    }
+  }
+}
+
+/* Borders are narrow: column by column, which leaves no short memset for each channel. */
 INLINE void zero_run(real *to, i64 pitch, i64 channels, i64 length) {
-  if (length > 0)
-    for (i64 c = 0; c < channels; c++, to += pitch) memset(to, 0, length * sizeof(real));
+  for (i64 i = 0; i < length; i++)
+    for (i64 c = 0; c < channels; c++) to[c * pitch + i] = 0;
 }
 
 /* What the taps read for `length` windows of one grid row, beginning with window (i, j): tap t of
@@ -117,17 +147,19 @@ static void conv_block(const struct conv *s, const real *x, const real *w, const
       pack_patches(s, x + (group * s->c + c) * plane, first + j,
                    min_i64(TILE_COLUMNS, count - j), channels, right + j * depth, TILE_COLUMNS);
     for (i64 i = 0; i < pieces(rows, TILE_ROWS); i++) {
-      i64 r = group * s->k + row + panel_row(rows, i);
+      i64 within = row + panel_row(rows, i), r = group * s->k + within;
       i64 height = panel_row(rows, i + 1) - panel_row(rows, i);
       struct start start = {.add = c > 0, .bias = b ? b + r : NULL};
-      pack(w + (r * s->c + c) * taps, s->c * taps, 1, height, depth, LEFT_PITCH, left);
+      pack(w + group * s->w_group + within * s->w_row + c * s->w_channel, s->w_row,
+           taps == 1 ? s->w_channel : 1, height, depth, LEFT_PITCH, left);
       tiles(s, height, first, count, depth, left, right, y + s->y_start + r * s->y_channel, start);
     }
   }
 }
 
 /* y = w * x + b over the windows of the grid */
-void KERNEL(conv2d)(const real *x, const real *w, const real *b, real *y, const i64 *shape, real *work) {
+void KERNEL(conv2d)(const real *x, const real *w, const real *b, real *y, const i64 *shape,
+                    real *work) {
   const struct conv *s = (const struct conv *)shape;
   i64 windows = s->n * s->grid_h * s->grid_w;
   i64 down = pieces(s->k, s->rows), across = pieces(windows, s->columns);

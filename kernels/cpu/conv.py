@@ -35,13 +35,25 @@ def scratch(count, size, dtype):
     return np.empty(count * size, dtype)
 
 
-def gather(x, w, b, y, groups, grid, stride, start, step, place):
-    """y at its places = Σ w[k, c, p, q] x[n, c, i stride + start + p step, …] + b[k]
+def pointwise(size, kernel, grid, stride, start):
+    """True when every window is one element of the image, in order."""
+    return kernel == stride == (1, 1) and start == (0, 0) and grid == size
+
+
+def gather(x, w, b, y, grid, stride, start, step, place):
+    """y at its places = Σ w[g, k, c, p, q] x[n, (g, c), i stride + start + p step, …] + b[(g, k)]
 
     place: where y keeps the windows: start, strides of image, channel, row, column.
     """
+    groups, k, _, p, q = w.shape
+    if pointwise(x.shape[2:], (p, q), grid, stride, start) and place[3:] == (grid[1], 1):
+        x, grid = x.reshape(*x.shape[:2], 1, -1), (1, grid[0] * grid[1])
+        place = *place[:3], grid[1], 1
     n, c, h, width = x.shape
-    k, (p, q) = len(w) // groups, w.shape[2:]
+    turned = w.swapaxes(1, 2)
+    if p * q > 1 or not turned.flags.c_contiguous:
+        w = turned = reference.contiguous(w)
+    strides = [s // w.itemsize for s in w.strides[:3]]
     windows = n * grid[0] * grid[1]
     count = threads(windows * w.size)
     blocks = -(-windows // COLUMNS)
@@ -54,8 +66,8 @@ def gather(x, w, b, y, groups, grid, stride, start, step, place):
     channels = shares(c // groups, max(1, DEPTH // (p * q)))
     size = channels * p * q * (HEIGHT + up(columns, WIDTH))
     shape = [n, groups, c // groups, h, width, k, p, q, *grid, *stride, *start, *step, *place]
-    shape = np.array([*shape, rows, columns, channels, count, size])
-    native.call("conv2d", x, w, b, y, shape, scratch(count, size, x.dtype))
+    shape = np.array([*shape, *strides, rows, columns, channels, count, size])
+    native.call("conv2d", x, turned, b, y, shape, scratch(count, size, x.dtype))
 
 
 def convolve(x, w, b, grid, stride, padding, dilation, groups):
@@ -66,18 +78,12 @@ def convolve(x, w, b, grid, stride, padding, dilation, groups):
     if conv_depthwise.takes(w, groups):
         conv_depthwise.forward(x, w, b, y, stride, padding, dilation)
         return y
-    if pointwise(x.shape[2:], w.shape[2:], grid, stride, padding):
-        x, grid = x.reshape(*x.shape[:2], 1, -1), (1, grid[0] * grid[1])
     plane = grid[0] * grid[1]
     start = -padding[0], -padding[1]
     place = 0, len(w) * plane, plane, grid[1], 1
-    gather(x, w, b, y, groups, grid, stride, start, dilation, place)
+    w = w.reshape(groups, -1, *w.shape[1:])
+    gather(x, w, b, y, grid, stride, start, dilation, place)
     return y
-
-
-def pointwise(size, kernel, grid, stride, padding):
-    """True when every window is one element of the image, in order."""
-    return kernel == stride == (1, 1) and padding == (0, 0) and grid == size
 
 
 def phases(size, taps, stride, padding, dilation):
@@ -117,14 +123,13 @@ def transposed(x, w, b, size, stride, padding, dilation, groups):
         size[0], w.shape[3], stride[0], padding[0], dilation[0]
     ):
         for j, width, cols, start_w, step_w in columns:
-            part = np.ascontiguousarray(w[:, :, :, rows, cols])
+            part = w[:, :, :, rows, cols]
             if part.size == 0 or x.size == 0:
                 y[:, :, i :: stride[0], j :: stride[1]] = 0 if b is None else b[:, None, None]
                 continue
-            part = part.reshape(-1, *part.shape[2:])
             place = i * size[1] + j, image, plane, stride[0] * size[1], stride[1]
             grid, start, step = (height, width), (start_h, start_w), (step_h, step_w)
-            gather(x, part, b, y, groups, grid, (1, 1), start, step, place)
+            gather(x, part, b, y, grid, (1, 1), start, step, place)
     return y
 
 
@@ -147,7 +152,7 @@ def add_weight_gradient(x, dy, dw, stride, padding, dilation, groups):
     size = depth * (channels * p * q + HEIGHT + up(channels * p * q, WIDTH))
     start = -padding[0], -padding[1]
     shape = [n, groups, c // groups, h, width, k, p, q, *grid, *stride, *start, *dilation]
-    shape = np.array([*shape, 0, 0, 0, 0, 0, rows, depth, channels, count, size])
+    shape = np.array([*shape, *[0] * 8, rows, depth, channels, count, size])
     native.call("conv2d_weight", x, dy, dw, shape, scratch(count, size, x.dtype))
 
 

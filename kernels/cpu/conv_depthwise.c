@@ -21,22 +21,30 @@ struct tap {
 
 enum { AT_ONCE = 4 };
 
-/* to[t] += Σ weight[tap] from[t + offset], the offsets being `forward` or `backward` */
-INLINE void correlate(real *to, i64 length, const real *from, const struct tap *taps, i64 count,
-                      int backward, const real *weight) {
-  for (i64 t = 0; t < length; t += AT_ONCE * LANES) {
-    vec sums[AT_ONCE];
+/* to[t] += Σ weight[tap] from[t + offset] for `vectors` vectors of t */
+INLINE void correlate_at(real *to, const i64 vectors, const real *from, const struct tap *taps,
+                         i64 count, const int backward, const real *weight) {
+  vec sums[AT_ONCE];
 #pragma GCC unroll 4
-    for (i64 l = 0; l < AT_ONCE; l++) sums[l] = load(to + t + l * LANES);
-    for (i64 i = 0; i < count; i++) {
-      const real *at = from + t + (backward ? taps[i].backward : taps[i].forward);
-      vec w = broadcast(weight[taps[i].index]);
+  for (i64 l = 0; l < vectors; l++) sums[l] = load(to + l * LANES);
+  for (i64 i = 0; i < count; i++) {
+    const real *at = from + (backward ? taps[i].backward : taps[i].forward);
+    vec w = broadcast(weight[taps[i].index]);
 #pragma GCC unroll 4
-      for (i64 l = 0; l < AT_ONCE; l++) sums[l] += w * load(at + l * LANES);
-    }
-#pragma GCC unroll 4
-    for (i64 l = 0; l < AT_ONCE; l++) store(to + t + l * LANES, sums[l]);
+    for (i64 l = 0; l < vectors; l++) sums[l] += w * load(at + l * LANES);
   }
+#pragma GCC unroll 4
+  for (i64 l = 0; l < vectors; l++) store(to + l * LANES, sums[l]);
+}
+
+/* to[t] += Σ weight[tap] from[t + offset], t < length, the offsets being `forward` or `backward` */
+INLINE void correlate(real *to, i64 length, const real *from, const struct tap *taps, i64 count,
+                      const int backward, const real *weight) {
+  i64 t = 0;
+  for (; t + (AT_ONCE - 1) * LANES < length; t += AT_ONCE * LANES)
+    correlate_at(to + t, AT_ONCE, from + t, taps, count, backward, weight);
+  for (; t < length; t += LANES)
+    correlate_at(to + t, 1, from + t, taps, count, backward, weight);
 }
 
 /* Rows first to last - 1 of a phase are those of the image at first * stride + shift. */

@@ -1,5 +1,7 @@
 """Convolution channel by channel: lays out the phases of the stride for conv_depthwise.c."""
 
+import functools
+
 import numpy as np
 
 from flambeau.kernels.cpu import native
@@ -14,8 +16,9 @@ def takes(w, groups):
     return groups > 1 and w.shape[1] == 1 and len(w) // groups <= MOST_FILTERS
 
 
-def layout(x_shape, k, kernel, grid, stride, padding, dilation):
-    """What the kernels need to know: shape, table of taps, first tap of each phase."""
+@functools.lru_cache(maxsize=256)
+def layout(x_shape, k, kernel, grid, stride, padding, dilation, threads):
+    """What the kernels need to know: shape, table of taps, first tap of each phase, scratch."""
     (n, c, h, w), (p, q) = x_shape, kernel
     sides = zip((h, w), kernel, grid, stride, padding, dilation, strict=True)
     rows, pitch = (
@@ -29,32 +32,32 @@ def layout(x_shape, k, kernel, grid, stride, padding, dilation):
     order = np.argsort(phase, kind="stable")
     table = np.stack([order, (phase * plane + offset)[order], -offset[order]], 1)
     firsts = np.searchsorted(phase[order], np.arange(stride[0] * stride[1] + 1))
-    work = n * k * grid[0] * grid[1] * p * q
-    threads = native.lib.threads() if work > PARALLEL_ABOVE else 1
+    if n * k * grid[0] * grid[1] * p * q < PARALLEL_ABOVE:
+        threads = 1
     size = (stride[0] * stride[1] + 1) * plane + margin
     shape = [n, c, k // c, h, w, p * q, *grid, *padding, *stride, rows, pitch, plane, margin]
     return np.array([*shape, threads, size]), table, firsts, threads * size
 
 
+def plan(x, w, y, stride, padding, dilation):
+    """The layout for arrays of these shapes, with as many threads as there are now."""
+    shapes = x.shape, len(w), w.shape[2:], y.shape[2:]
+    return layout(*shapes, stride, padding, dilation, native.lib.threads())
+
+
 def forward(x, w, b, y, stride, padding, dilation):
     """y = w * x + b"""
-    shape, table, _, size = layout(
-        x.shape, len(w), w.shape[2:], y.shape[2:], stride, padding, dilation
-    )
+    shape, table, _, size = plan(x, w, y, stride, padding, dilation)
     native.call("depthwise", x, w, b, y, shape, table, np.empty(size, x.dtype))
 
 
 def input_gradient(dy, w, dx, stride, padding, dilation):
     """dx = the transposed convolution of dy"""
-    shape, table, firsts, size = layout(
-        dx.shape, len(w), w.shape[2:], dy.shape[2:], stride, padding, dilation
-    )
+    shape, table, firsts, size = plan(dx, w, dy, stride, padding, dilation)
     native.call("depthwise_input", dy, w, dx, shape, table, firsts, np.empty(size, dy.dtype))
 
 
 def weight_gradient(x, dy, dw, stride, padding, dilation):
     """dw += Σ dy x"""
-    shape, table, _, size = layout(
-        x.shape, len(dw), dw.shape[2:], dy.shape[2:], stride, padding, dilation
-    )
+    shape, table, _, size = plan(x, dw, dy, stride, padding, dilation)
     native.call("depthwise_weight", x, dy, dw, shape, table, np.empty(size, x.dtype))

@@ -1,4 +1,5 @@
 /* Sums, products and powers, element by element. The output may be one of the inputs. */
+#include "exponential.h"
 
 void KERNEL(add)(const real *a, const real *b, real *y, i64 n) {
 #pragma omp parallel for simd if (n > PARALLEL_ABOVE)
@@ -45,7 +46,8 @@ void KERNEL(channel_scale)(const real *x, const real *w, const real *b, real *y,
 }
 
 /* One thread a channel, rows in order: the same sums whatever the threads. */
-void KERNEL(channel_scale_sums)(const real *x, const real *dy, real *dw, real *db, i64 n, i64 c, i64 s) {
+void KERNEL(channel_scale_sums)(const real *x, const real *dy, real *dw, real *db, i64 n, i64 c,
+                                i64 s) {
 #pragma omp parallel for if (n * c * s > PARALLEL_ABOVE)
   for (i64 channel = 0; channel < c; channel++) {
     double products = 0, sums = 0;
@@ -72,8 +74,8 @@ void KERNEL(power)(const real *x, real *y, double exponent, i64 n) {
 }
 
 void KERNEL(exp)(const real *x, real *y, i64 n) {
-#pragma omp parallel for if (n > PARALLEL_ABOVE)
-  for (i64 i = 0; i < n; i++) y[i] = sizeof(real) == 4 ? expf(x[i]) : exp(x[i]);
+#pragma omp parallel for simd if (n > PARALLEL_ABOVE)
+  for (i64 i = 0; i < n; i++) y[i] = exponential(x[i]);
 }
 
 void KERNEL(log)(const real *x, real *y, i64 n) {

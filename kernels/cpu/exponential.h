@@ -1,4 +1,4 @@
-/* eˣ and eˣ − 1 without branches, so that the compiler makes vectors of loops over them.
+/* eˣ, eˣ − 1 and ln(1 + e) without branches, so that the compiler makes vectors of loops over them.
 
    float: eˣ = 2ⁿ (1 + q) with n = round(x / ln 2) and q a polynomial in the rest |r| ≤ ln 2 / 2
    (the minimax coefficients of Moshier's Cephes library); at most 1.1 units in the last place off
@@ -45,7 +45,20 @@ INLINE real exponential_minus_1(real x) {
   float n, q = exponential_rest(x, &n), two = power_of_two((int)n);
   return two * q + (two - 1);
 }
+
+/* ln(1 + e) for 0 ≤ e ≤ 1: 2 artanh(e / (2 + e)) by its series, whose argument is at most 1/3 */
+INLINE real logarithm_plus_1(real e) {
+  float s = e / (2 + e), square = s * s, p = 1.0f / 15;
+  p = p * square + 1.0f / 13;
+  p = p * square + 1.0f / 11;
+  p = p * square + 1.0f / 9;
+  p = p * square + 1.0f / 7;
+  p = p * square + 1.0f / 5;
+  p = p * square + 1.0f / 3;
+  return 2 * (s + s * square * p);
+}
 #else
+INLINE real logarithm_plus_1(real e) { return log1p(e); }
 INLINE real exponential(real x) { return exp(x); }
 INLINE real exponential_minus_1(real x) { return expm1(x); }
 #endif

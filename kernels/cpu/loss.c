@@ -15,7 +15,7 @@ void KERNEL(nll_loss)(const real *x, const i64 *target, const real *weight, real
 }
 
 /* dx is zero already */
-void KERNEL(nll_loss_backward)(const i64 *target, const real *weight, real *dx, i64 n, i64 c,
+void KERNEL(nll_loss_backward)(real *dx, const i64 *target, const real *weight, i64 n, i64 c,
                                i64 s, i64 ignore, double scale) {
   for (i64 place = 0; place < n * s; place++) {
     const i64 t = target[place];
@@ -46,19 +46,6 @@ INLINE real place_loss(const real *x, i64 t, const real *weight, i64 c, i64 step
   return loss + smoothing / c * sum;
 }
 
-INLINE void place_loss_backward(const real *x, i64 t, const real *weight, real *dx, i64 c,
-                                i64 step, real smoothing, real all, real scale) {
-  const real total = log_sum_exp(x, c, step), part = smoothing / c;
-  const real target_share = (1 - smoothing) * (weight ? weight[t] : 1);
-  const real factor = target_share + part * all;
-#pragma omp simd
-  for (i64 k = 0; k < c; k++) {
-    real share = weight ? part * weight[k] : part;
-    dx[k * step] = scale * (exponential(x[k * step] - total) * factor - share);
-  }
-  dx[t * step] -= scale * target_share;
-}
-
 void KERNEL(cross_entropy)(const real *x, const i64 *target, const real *weight, real *losses,
                            real *weights, i64 n, i64 c, i64 s, i64 ignore, double smoothing) {
 #pragma omp parallel for if (n * c * s > PARALLEL_ABOVE / 4)
@@ -72,20 +59,35 @@ void KERNEL(cross_entropy)(const real *x, const i64 *target, const real *weight,
   }
 }
 
-void KERNEL(cross_entropy_backward)(const real *x, const i64 *target, const real *weight, real *dx,
-                                    i64 n, i64 c, i64 s, i64 ignore, double smoothing,
-                                    double scale) {
-  real all = weight ? 0 : c; /* the sum of all weights */
+/* The gradient by one value: y its softmax, k its class, t the target; all the sum of weights. */
+INLINE real slope(real y, i64 k, i64 t, const real *weight, real all, real part, real rest) {
+  const real target_share = weight ? rest * weight[t] : rest;
+  const real share = (weight ? part * weight[k] : part) + (k == t ? target_share : 0);
+  return y * (target_share + part * all) - share;
+}
+
+/* dx is softmax(x) already */
+void KERNEL(cross_entropy_backward)(real *dx, const i64 *target, const real *weight, i64 n, i64 c,
+                                    i64 s, i64 ignore, double smoothing, double scale) {
+  const real part = smoothing / c, rest = 1 - smoothing, factor = scale;
+  real all = weight ? 0 : c;
   for (i64 k = 0; weight && k < c; k++) all += weight[k];
-#pragma omp parallel for if (n * c * s > PARALLEL_ABOVE / 4)
-  for (i64 place = 0; place < n * s; place++) {
-    const i64 first = place / s * c * s + place % s, t = target[place];
-    if (t == ignore)
-      for (i64 k = 0; k < c; k++) dx[first + k * s] = 0;
-    else if (s == 1)
-      place_loss_backward(x + first, t, weight, dx + first, c, 1, smoothing, all, scale);
-    else
-      place_loss_backward(x + first, t, weight, dx + first, c, s, smoothing, all, scale);
+#pragma omp parallel for if (n * c * s > PARALLEL_ABOVE)
+  for (i64 row = 0; row < (s == 1 ? n : n * c); row++) {
+    if (s == 1) {
+      real *to = dx + row * c;
+      const i64 t = target[row];
+      if (t == ignore) memset(to, 0, c * sizeof(real));
+      for (i64 k = 0; k < c && t != ignore; k++)
+        to[k] = factor * slope(to[k], k, t, weight, all, part, rest);
+    } else {
+      real *to = dx + row * s;
+      const i64 *targets = target + row / c * s;
+      for (i64 j = 0; j < s; j++)
+        to[j] = targets[j] == ignore
+                    ? 0
+                    : factor * slope(to[j], row % c, targets[j], weight, all, part, rest);
+    }
   }
 }
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import native
+from flambeau.kernels.cpu.softmax import softmax
 
 _CHUNK = 4096  # so many squares are added in the arrays' own precision, the rest in float64
 
@@ -23,7 +24,7 @@ def nll_loss_backward(x, target, weight, ignore_index, scale):
         return reference.nll_loss_backward(x, target, weight, ignore_index, scale)
     dx = np.zeros(x.shape, x.dtype)
     target, weight = _contiguous(target), _contiguous(weight)
-    native.call("nll_loss_backward", target, weight, dx, *_sizes(x), ignore_index, scale)
+    native.call("nll_loss_backward", dx, target, weight, *_sizes(x), ignore_index, scale)
     return dx
 
 
@@ -38,10 +39,9 @@ def cross_entropy_backward(x, target, weight, ignore_index, smoothing, scale):
     """dx = scale · (softmax(x) Σ share − share)"""
     if not native.takes(x, weight):
         return reference.cross_entropy_backward(x, target, weight, ignore_index, smoothing, scale)
-    x, target, weight = (_contiguous(a) for a in (x, target, weight))
-    dx = np.empty_like(x)
+    dx, target, weight = softmax(x, 1), _contiguous(target), _contiguous(weight)
     options = ignore_index, smoothing, scale
-    native.call("cross_entropy_backward", x, target, weight, dx, *_sizes(x), *options)
+    native.call("cross_entropy_backward", dx, target, weight, *_sizes(x), *options)
     return dx
 
 

@@ -37,6 +37,16 @@ static Moments moments(const real *x, i64 n, i64 step, i64 s) {
   return all;
 }
 
+/* A channel's mean and inv_std from its moments; the running statistics move, if there are any. */
+static void learn(double centre, double squares, i64 count, i64 k, real *mean, real *inv_std,
+                  real *running_mean, real *running_var, double momentum, double eps) {
+  mean[k] = (real)centre;
+  inv_std[k] = (real)(1 / sqrt(squares / count + eps));
+  if (!running_mean) return;
+  running_mean[k] += momentum * (centre - running_mean[k]);
+  running_var[k] += momentum * (squares / (count - 1) - running_var[k]);
+}
+
 /* y = (x - mean) scale + shift */
 INLINE void normalize(const real *x, real *y, real mean, real scale, real shift, i64 n) {
 #pragma omp simd
@@ -50,14 +60,8 @@ void KERNEL(batch_norm_training)(const real *x, const real *w, const real *b, re
 #pragma omp parallel for if (n * c * s > PARALLEL_ABOVE)
   for (i64 k = 0; k < c; k++) {
     Moments m = moments(x + k * s, n, c * s, s);
-    double inverse = 1 / sqrt(m.squares / m.count + eps);
-    mean[k] = (real)m.mean;
-    inv_std[k] = (real)inverse;
-    if (running_mean) {
-      running_mean[k] += momentum * (m.mean - running_mean[k]);
-      running_var[k] += momentum * (m.squares / (m.count - 1) - running_var[k]);
-    }
-    real scale = (real)(w ? inverse * w[k] : inverse);
+    learn(m.mean, m.squares, n * s, k, mean, inv_std, running_mean, running_var, momentum, eps);
+    real scale = w ? inv_std[k] * w[k] : inv_std[k];
     for (i64 i = k; i < n * c; i += c)
       normalize(x + i * s, y + i * s, mean[k], scale, b ? b[k] : 0, s);
   }
@@ -106,14 +110,88 @@ void KERNEL(batch_norm_backward)(const real *x, const real *dy, const real *w, r
   }
 }
 
-/* The sizes of one image and the neighbours of a value: from `low` before to `high` after it,
+/* ---- x (n, c): the values of a channel lie c apart, so that some channels go together */
+
+enum { GROUP = 64 };
+
+/* The moments of `count` neighbouring columns, in two passes over them. */
+static void column_moments(const real *x, double *mean, double *squares, i64 n, i64 c, i64 count) {
+  for (i64 k = 0; k < count; k++) mean[k] = squares[k] = 0;
+  for (i64 i = 0; i < n; i++)
+    for (i64 k = 0; k < count; k++) mean[k] += x[i * c + k];
+  for (i64 k = 0; k < count; k++) mean[k] /= n;
+  for (i64 i = 0; i < n; i++)
+    for (i64 k = 0; k < count; k++) {
+      double distance = x[i * c + k] - mean[k];
+      squares[k] += distance * distance;
+    }
+}
+
+void KERNEL(batch_norm_columns)(const real *x, const real *w, const real *b, real *y, real *mean,
+                                real *inv_std, real *running_mean, real *running_var, i64 n, i64 c,
+                                double momentum, double eps, i64 training) {
+#pragma omp parallel for if (n * c > PARALLEL_ABOVE)
+  for (i64 start = 0; start < c; start += GROUP) {
+    i64 count = min_i64(GROUP, c - start);
+    double centre[GROUP], squares[GROUP];
+    real scale[GROUP], shift[GROUP];
+    if (training) column_moments(x + start, centre, squares, n, c, count);
+    for (i64 k = 0; k < count; k++) {
+      if (training)
+        learn(centre[k], squares[k], n, start + k, mean, inv_std, running_mean, running_var,
+              momentum, eps);
+      scale[k] = w ? inv_std[start + k] * w[start + k] : inv_std[start + k];
+      shift[k] = b ? b[start + k] : 0;
+    }
+    for (i64 i = 0; i < n; i++)
+      for (i64 k = 0; k < count; k++) {
+        i64 at = i * c + start + k;
+        y[at] = (x[at] - mean[start + k]) * scale[k] + shift[k];
+      }
+  }
+}
+
+/* As batch_norm_backward. */
+void KERNEL(batch_norm_columns_backward)(const real *x, const real *dy, const real *w, real *dw,
+                                         real *db, real *dx, const real *mean, const real *inv_std,
+                                         i64 n, i64 c, i64 training) {
+#pragma omp parallel for if (n * c > PARALLEL_ABOVE)
+  for (i64 start = 0; start < c; start += GROUP) {
+    i64 count = min_i64(GROUP, c - start);
+    double total[GROUP] = {0}, products[GROUP] = {0};
+    real scale[GROUP], centre[GROUP], slope[GROUP];
+    for (i64 i = 0; i < n; i++)
+      for (i64 k = 0; k < count; k++) {
+        i64 at = i * c + start + k;
+        total[k] += dy[at];
+        products[k] += (x[at] - mean[start + k]) * dy[at];
+      }
+    for (i64 k = 0; k < count; k++) {
+      double inverse = inv_std[start + k];
+      if (db) db[start + k] += total[k];
+      if (dw) dw[start + k] += products[k] * inverse;
+      scale[k] = w ? inverse * w[start + k] : inverse;
+      centre[k] = training ? total[k] / n : 0;
+      slope[k] = training ? products[k] * inverse * inverse / n : 0;
+    }
+    for (i64 i = 0; dx && i < n; i++)
+      for (i64 k = 0; k < count; k++) {
+        i64 at = i * c + start + k;
+        dx[at] = scale[k] * (dy[at] - centre[k] - (x[at] - mean[start + k]) * slope[k]);
+      }
+  }
+}
+
+/* ---- local response norm
+
+   The sizes of one image and the neighbours of a value: from `low` before to `high` after it,
    over channels (deep) and over the plane (flat). */
 typedef struct {
   i64 c, h, w, deep_low, deep_high, flat_low, flat_high;
 } Region;
 
 static Region region(i64 c, i64 h, i64 w, i64 low, i64 high, i64 within) {
-  return (Region){c, h, w, within ? 0 : low, within ? 0 : high, within ? low : 0, within ? high : 0};
+  return within ? (Region){c, h, w, 0, 0, low, high} : (Region){c, h, w, low, high, 0, 0};
 }
 
 static Region mirrored(Region r) {
@@ -168,9 +246,9 @@ void KERNEL(local_response_norm)(const real *x, real *y, i64 n, i64 c, i64 h, i6
 
 /* With D = k + alpha Σ x²: first dx = dy D^-beta and work = dy x D^(-beta-1), then
    dx -= 2 alpha beta x Σ work over the windows that hold x. work is as large as x. */
-void KERNEL(local_response_norm_backward)(const real *x, const real *dy, real *dx, real *work, i64 n,
-                                          i64 c, i64 h, i64 w, i64 low, i64 high, i64 within,
-                                          double alpha, double beta, double k) {
+void KERNEL(local_response_norm_backward)(const real *x, const real *dy, real *dx, real *work,
+                                          i64 n, i64 c, i64 h, i64 w, i64 low, i64 high,
+                                          i64 within, double alpha, double beta, double k) {
   Region r = region(c, h, w, low, high, within);
   real factor = (real)(2 * alpha * beta);
 #pragma omp parallel if (n * c * h * w > PARALLEL_ABOVE)

@@ -10,37 +10,40 @@ from flambeau.kernels.cpu import native
 
 def batch_norm(x, w, b, running_mean, running_var, momentum, eps, training):
     """y = (x - mean) inv_std w + b, with mean and inv_std = 1/√(var + eps)"""
-    options = w, b, running_mean, running_var, momentum, eps, training
     if not native.takes(x, w, b, running_mean, running_var):
+        options = w, b, running_mean, running_var, momentum, eps, training
         return reference.batch_norm(x, *options)
-    if x.ndim == 2:
-        y, mean, inv_std = batch_norm(_columns(x), *options)
-        return reference.contiguous(y[0].T), mean, inv_std
     x = reference.contiguous(x)
     n, c, s = _sizes(x)
     y, mean, inv_std = np.empty_like(x), np.empty(c, x.dtype), np.empty(c, x.dtype)
-    if training:
-        running = running_mean, running_var, n, c, s, momentum, eps
-        native.call("batch_norm_training", x, w, b, y, mean, inv_std, *running)
-    else:
+    arrays = x, w, b, y, mean, inv_std
+    if not training:
         mean[...] = running_mean
         inv_std[...] = 1 / np.sqrt(running_var.astype(np.float64) + eps)
-        native.call("batch_norm", x, w, b, y, mean, inv_std, n, c, s)
+    if x.ndim == 2:
+        running = running_mean, running_var, n, c, momentum, eps, training
+        native.call("batch_norm_columns", *arrays, *running)
+    elif training:
+        running = running_mean, running_var, n, c, s, momentum, eps
+        native.call("batch_norm_training", *arrays, *running)
+    else:
+        native.call("batch_norm", *arrays, n, c, s)
     return y, mean, inv_std
 
 
 def batch_norm_backward(x, dy, w, dw, db, mean, inv_std, training, want_dx):
     """dw += Σ dy x̂, db += Σ dy, dx = w inv_std (dy - (Σ dy + x̂ Σ dy x̂) / m)"""
-    options = w, dw, db, mean, inv_std, training, want_dx
     if not native.takes(x, dy, w, dw, db, mean, inv_std):
+        options = w, dw, db, mean, inv_std, training, want_dx
         return reference.batch_norm_backward(x, dy, *options)
-    if x.ndim == 2:
-        dx = batch_norm_backward(_columns(x), _columns(dy), *options)
-        return reference.contiguous(dx[0].T) if want_dx else None
     x, dy = reference.contiguous(x), reference.contiguous(dy)
     dx = np.empty_like(x) if want_dx else None
     arrays = x, dy, w, dw, db, dx, mean, inv_std
-    native.call("batch_norm_backward", *arrays, *_sizes(x), training)
+    n, c, s = _sizes(x)
+    if x.ndim == 2:
+        native.call("batch_norm_columns_backward", *arrays, n, c, training)
+    else:
+        native.call("batch_norm_backward", *arrays, n, c, s, training)
     return dx
 
 
@@ -63,11 +66,6 @@ def local_response_norm_backward(x, dy, size, alpha, beta, k, within):
     options = *_region(x, size, alpha, within), beta, k
     native.call("local_response_norm_backward", x, dy, dx, work, *options)
     return dx
-
-
-def _columns(x):
-    """x (n, c) as (1, c, n): the values of a channel side by side."""
-    return np.ascontiguousarray(x.T)[None]
 
 
 def _sizes(x):

@@ -153,25 +153,32 @@ INLINE i64 window_end(i64 i, i64 size, i64 count) { return ((i + 1) * size + cou
 
 void KERNEL(adaptive_avg_pool2d)(const real *x, real *y, i64 planes, i64 h, i64 w, i64 oh, i64 ow) {
 #pragma omp parallel for if (planes * h * w > PARALLEL_ABOVE)
-  for (i64 plane = 0; plane < planes; plane++)
+  for (i64 plane = 0; plane < planes; plane++) {
+    if (oh * ow == 1) { /* the usual case needs none of the divisions below */
+      y[plane] = (real)(sum(x + plane * h * w, h * w) / (h * w));
+      continue;
+    }
     for (i64 o = 0; o < oh * ow; o++) {
       i64 top = window_start(o / ow, h, oh), bottom = window_end(o / ow, h, oh);
       i64 left = window_start(o % ow, w, ow), right = window_end(o % ow, w, ow);
       const real *from = x + (plane * h + top) * w + left;
       i64 rows = bottom - top, columns = right - left;
       double total = 0;
-      if (columns == w) /* whole rows lie one after another */
-        total = sum(from, rows * w);
-      else
-        for (i64 i = 0; i < rows; i++) total += sum(from + i * w, columns);
+      for (i64 i = 0; i < rows; i++) total += sum(from + i * w, columns);
       y[plane * oh * ow + o] = (real)(total / (rows * columns));
     }
+  }
 }
 
 void KERNEL(adaptive_avg_pool2d_backward)(const real *dy, real *dx, i64 planes, i64 h, i64 w,
                                           i64 oh, i64 ow) {
 #pragma omp parallel for if (planes * h * w > PARALLEL_ABOVE)
   for (i64 plane = 0; plane < planes; plane++) {
+    if (oh * ow == 1) {
+      real share = dy[plane] / (h * w);
+      for (i64 i = 0; i < h * w; i++) dx[plane * h * w + i] = share;
+      continue;
+    }
     memset(dx + plane * h * w, 0, h * w * sizeof(real));
     for (i64 o = 0; o < oh * ow; o++) {
       i64 top = window_start(o / ow, h, oh), bottom = window_end(o / ow, h, oh);

@@ -1,10 +1,10 @@
 /* Softmax and its logarithm along an axis: x is (outer, count, inner).
 
    With inner = 1 a row is in one piece and its loops become vectors along the row; otherwise
-   loops go over up to COLUMNS neighbouring rows at once. A part is one row, or so many. */
+   loops go over up to SOFTMAX_WIDTH neighbouring rows at once. A part is one row, or so many. */
 #include "exponential.h"
 
-enum { COLUMNS = 64 };
+enum { SOFTMAX_WIDTH = 64 };
 
 /* greatest = max x, sum = Σ e^(x − greatest) of each row; NaN comes through the sum */
 INLINE void softmax_sums(const real *x, i64 count, i64 inner, i64 width, real *greatest,
@@ -31,7 +31,7 @@ INLINE void softmax_sums(const real *x, i64 count, i64 inner, i64 width, real *g
 }
 
 INLINE void softmax_part(const real *x, real *y, i64 count, i64 inner, i64 width) {
-  real greatest[COLUMNS], sum[COLUMNS];
+  real greatest[SOFTMAX_WIDTH], sum[SOFTMAX_WIDTH];
   softmax_sums(x, count, inner, width, greatest, sum);
   if (inner == 1) {
     const real most = greatest[0], total = sum[0];
@@ -46,7 +46,7 @@ INLINE void softmax_part(const real *x, real *y, i64 count, i64 inner, i64 width
 }
 
 INLINE void log_softmax_part(const real *x, real *y, i64 count, i64 inner, i64 width) {
-  real greatest[COLUMNS], sum[COLUMNS];
+  real greatest[SOFTMAX_WIDTH], sum[SOFTMAX_WIDTH];
   softmax_sums(x, count, inner, width, greatest, sum);
   for (i64 j = 0; j < width; j++) sum[j] = log(sum[j]);
   if (inner == 1) {
@@ -70,7 +70,7 @@ INLINE void softmax_backward_part(const real *dy, real *dx, i64 count, i64 inner
     for (i64 i = 0; i < count; i++) dx[i] *= dy[i] - total;
     return;
   }
-  real sum[COLUMNS] = {0};
+  real sum[SOFTMAX_WIDTH] = {0};
   for (i64 i = 0; i < count; i++)
 #pragma omp simd
     for (i64 j = 0; j < width; j++) sum[j] += dx[i * inner + j] * dy[i * inner + j];
@@ -89,7 +89,7 @@ INLINE void log_softmax_backward_part(const real *dy, real *dx, i64 count, i64 i
     for (i64 i = 0; i < count; i++) dx[i] = dy[i] - dx[i] * total;
     return;
   }
-  real sum[COLUMNS] = {0};
+  real sum[SOFTMAX_WIDTH] = {0};
   for (i64 i = 0; i < count; i++)
 #pragma omp simd
     for (i64 j = 0; j < width; j++) sum[j] += dy[i * inner + j];
@@ -101,11 +101,11 @@ INLINE void log_softmax_backward_part(const real *dy, real *dx, i64 count, i64 i
 
 /* For each part, in parallel: where it starts (at) and how many rows wide it is. */
 #define PARTS                                                                                     \
-  const i64 blocks = (inner + COLUMNS - 1) / COLUMNS;                                             \
+  const i64 blocks = (inner + SOFTMAX_WIDTH - 1) / SOFTMAX_WIDTH;                                 \
   _Pragma("omp parallel for if (outer * count * inner > PARALLEL_ABOVE / 4)")                     \
   for (i64 part = 0; part < outer * blocks; part++)
-#define AT (part / blocks * count * inner + part % blocks * COLUMNS)
-#define WIDTH min_i64(COLUMNS, inner - part % blocks * COLUMNS)
+#define AT (part / blocks * count * inner + part % blocks * SOFTMAX_WIDTH)
+#define WIDTH min_i64(SOFTMAX_WIDTH, inner - part % blocks * SOFTMAX_WIDTH)
 
 void KERNEL(softmax)(const real *x, real *y, i64 outer, i64 count, i64 inner) {
   PARTS softmax_part(x + AT, y + AT, count, inner, WIDTH);

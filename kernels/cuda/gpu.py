@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import math
 
 from flambeau.kernels.cuda import source
 
@@ -95,8 +96,10 @@ class Gpu:
         """A new GPUArray of any contents."""
         from pycuda.gpuarray import GPUArray
 
+        # pycuda cannot reshape or slice an empty array that has no address.
+        address = None if math.prod(shape) else 0
         with self.current():
-            return GPUArray(shape, dtype, allocator=self.allocate)
+            return GPUArray(shape, dtype, allocator=self.allocate, gpudata=address)
 
     def clear(self, x):
         """x[...] = 0 for a C-contiguous x."""

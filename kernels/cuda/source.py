@@ -13,7 +13,6 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-HEADERS = "kernel.h", "host.h"
 ARCHITECTURES = "sm_75", "sm_90", "sm_100"  # what `check` compiles for
 
 _KERNEL = re.compile(r"^KERNEL\s+(\w+)\s*\(([^)]*)\)", re.MULTILINE)
@@ -109,7 +108,7 @@ def _built(family, command, suffix, tail):
     """The cached output of a compiler's command for a family's source and some more code."""
     source = path(family)
     digest = hashlib.sha256("\0".join([*command, tail]).encode())
-    for file in (source, *(folder() / header for header in HEADERS)):
+    for file in (source, *sorted(folder().glob("*.h"))):
         digest.update(file.read_bytes())
     target = cache() / f"{source.stem}-{digest.hexdigest()[:32]}{suffix}"
     if not target.exists():

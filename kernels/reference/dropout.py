@@ -14,7 +14,8 @@ def dropout(x, p, key, counter):
     words = philox([low, high, low * 0, low * 0], [key & 0xFFFFFFFF, key >> 32])
     words = np.stack(words, -1).reshape(-1)[: x.size].reshape(x.shape)
     scale = 1 / (1 - p) if p < 1 else 0.0
-    return np.where(words >= round(p * 2**32), x * scale, x.dtype.type(0))
+    kept = words >= round(p * 2**32)
+    return np.multiply(x, x.dtype.type(scale), where=kept, out=np.zeros(x.shape, x.dtype))
 
 
 def philox(counter, key):

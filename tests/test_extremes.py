@@ -1,0 +1,168 @@
+"""Infinities, NaN, huge and tiny values in functions of one value and softmax; large arrays."""
+
+import numpy as np
+import pytest
+
+from flambeau import kernels, nn
+
+inf, nan = np.inf, np.nan
+
+
+def place(device):
+    return "cpu" if device in ("reference", "cpu") else device
+
+
+def on(device, x):
+    return kernels.to(x, place(device))
+
+
+def numpy(x):
+    return kernels.of(x).numpy(x)
+
+
+def apply(module, device, values, dtype="f4"):
+    """(y, dx for dy = 1) of a module at some values."""
+    x = on(device, np.array(values, dtype))
+    dy = on(device, np.ones(x.shape, dtype))
+    return numpy(module(x)), numpy(module.backward(x, dy))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize(
+    ("text", "values", "expected", "slopes"),
+    [
+        ("Sigmoid()", [-inf, -1e4, 0, 1e4, inf], [0, 0, 0.5, 1, 1], [0, 0, 0.25, 0, 0]),
+        ("Tanh()", [-inf, -1e4, 0, 1e4, inf], [-1, -1, 0, 1, 1], [0, 0, 1, 0, 0]),
+        ("ELU()", [-inf, -1e4, 0, 1e4, inf], [-1, -1, 0, 1e4, inf], [0, 0, 1, 1, 1]),
+        ("Softplus()", [-inf, -1e4, 1e4, inf], [0, 0, 1e4, inf], [0, 0, 1, 1]),
+        ("ReLU6()", [-inf, 0, 6, inf], [0, 0, 6, 6], [0, 0, 0, 0]),
+        ("ReLU()", [-inf, 0, inf], [0, 0, inf], [0, 0, 1]),
+        ("LeakyReLU(0.5)", [-inf, 0, inf], [-inf, 0, inf], [0.5, 0.5, 1]),
+        ("PReLU()", [-inf, 0, inf], [-inf, 0, inf], [0.25, 0.25, 1]),
+        ("Exp()", [-inf, -1e4, 0, 1e4, inf], [0, 0, 1, inf, inf], [0, 0, 1, inf, inf]),
+        ("Log()", [0, 1, inf], [-inf, 0, inf], [inf, 1, 0]),
+        ("Abs()", [-inf, 0, inf], [inf, 0, inf], [-1, 0, 1]),
+        ("Power(2)", [-inf, -3, 0], [inf, 9, 0], [-inf, -6, 0]),
+        ("Power(0.5)", [0, 4, inf], [0, 2, inf], [inf, 0.25, 0]),
+    ],
+)
+def test_functions_of_one_value_reach_their_limits(text, values, expected, slopes, dtype, device):
+    module = eval(text, vars(nn)).astype(dtype).to(place(device))
+    y, dx = apply(module, device, values, dtype)
+    np.testing.assert_allclose(y, np.array(expected, dtype), rtol=1e-6)
+    np.testing.assert_allclose(dx, np.array(slopes, dtype), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "text",
+    "ReLU() ReLU6() Clamp(-1,1) LeakyReLU() PReLU() ELU() Sigmoid() Tanh() Softplus() Exp() Abs() "
+    "Power(2) Affine(2)".split(),
+)
+def test_nan_stays_nan(text, device):
+    module = eval(text, vars(nn)).to(place(device))
+    y = numpy(module(on(device, np.array([1, nan, 2], "f4"))))
+    assert np.isnan(y).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("layout", [(0, 1), (1, 0)], ids=["last axis", "first axis"])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_softmax_of_rows_with_infinities_is_that_of_pytorch(layout, dtype, device):
+    rows = [[0, -inf, 0], [-inf, -inf, -inf], [inf, 0, 0], [nan, 0, 0], [1e4, 0, -1e4]]
+    ones = [nan] * 3
+    expected = [[0.5, 0, 0.5], ones, ones, ones, [1, 0, 0]]
+    logs = [[np.log(0.5), -inf, np.log(0.5)], ones, ones, ones, [0, -1e4, -2e4]]
+    logs[2] = [nan, -inf, -inf]
+    x = on(device, np.ascontiguousarray(np.array(rows, dtype).transpose(layout)))
+    y = numpy(nn.Softmax(layout[1])(x)).transpose(layout)
+    np.testing.assert_allclose(y, np.array(expected, dtype), rtol=1e-6)
+    y = numpy(nn.LogSoftmax(layout[1])(x)).transpose(layout)
+    kept = [0, 1, 3, 4]  # a row with ∞ gives NaN at least there
+    np.testing.assert_allclose(y[kept], np.array(logs, dtype)[kept], rtol=1e-6)
+    assert np.isnan(y[2, 0])
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["Softmax", "LogSoftmax"])
+def test_pytorch_says_the_same_of_infinities(name, device):
+    import torch
+
+    values = np.array([[0, -inf, 0], [-inf, -inf, -inf], [nan, 0, 0], [1e4, 0, -1e4]], "f4")
+    expected = getattr(torch.nn, name)(1)(torch.tensor(values)).numpy()
+    np.testing.assert_allclose(numpy(getattr(nn, name)(1)(on(device, values))), expected, rtol=1e-6)
+
+
+def test_the_exponential_in_c_is_within_two_units_in_the_last_place():
+    x = np.linspace(-104, 88.7, 200001).astype("f4")
+    with kernels.use("cpu") as k:
+        y = k.exp(x)
+    exact = np.exp(x.astype("f8"))
+    unit = np.spacing(exact.astype("f4")).astype("f8")
+    assert np.abs((y - exact) / unit).max() < 2
+
+
+def test_what_is_made_of_it_is_within_four_units():
+    x = np.linspace(-8, 8, 20001).astype("f4")
+    wide = x.astype("f8")
+    with kernels.use("cpu") as k:
+        found = k.tanh(x), k.sigmoid(x), k.softplus(x, 1.0), k.elu(x, 1.0)
+    exact = np.tanh(wide), 1 / (1 + np.exp(-wide)), np.log1p(np.exp(wide)), np.expm1(wide)
+    for y, true in zip(found, (*exact[:3], np.where(x > 0, wide, exact[3])), strict=True):
+        unit = np.spacing(np.abs(true).astype("f4")).astype("f8")
+        assert np.abs((y - true) / unit).max() < 4
+
+
+LARGE = [
+    ("relu", "x", ()),
+    ("clamp", "x", (-0.5, 0.5)),
+    ("leaky_relu", "x", (0.1,)),
+    ("elu", "x", (1.0,)),
+    ("sigmoid", "x", ()),
+    ("tanh", "x", ()),
+    ("softplus", "x", (2.0,)),
+    ("exp", "x", ()),
+    ("abs", "x", ()),
+    ("power", "x", (2.0,)),
+    ("softmax", "x", (1,)),
+    ("softmax", "x", (-1,)),
+    ("log_softmax", "x", (0,)),
+    ("dropout", "x", (0.3, 5, 9)),
+    ("affine", "x", (2.0, 1.0)),
+    ("relu_backward", "xd", ()),
+    ("clamp_backward", "xd", (-0.5, 0.5)),
+    ("leaky_relu_backward", "xd", (0.1,)),
+    ("elu_backward", "xd", (1.0,)),
+    ("sigmoid_backward", "xd", ()),
+    ("tanh_backward", "xd", ()),
+    ("softplus_backward", "xd", (2.0,)),
+    ("abs_backward", "xd", ()),
+    ("power_backward", "xd", (2.0,)),
+    ("softmax_backward", "xd", (-1,)),
+    ("log_softmax_backward", "xd", (1,)),
+]
+
+
+@pytest.mark.parametrize(("name", "arrays", "options"), LARGE)
+def test_arrays_that_are_shared_among_threads_agree_with_the_reference(name, arrays, options):
+    generator = np.random.default_rng(1)
+    xs = [generator.normal(size=(3, 90, 101)).astype("f4") for _ in arrays]
+    with kernels.use("reference") as k:
+        expected = getattr(k, name)(*xs, *options)
+    with kernels.use("cpu") as k:
+        got, again = (getattr(k, name)(*xs, *options) for _ in range(2))
+    np.testing.assert_allclose(got, expected, rtol=2e-5, atol=1e-6)
+    assert (got == again).all()
+
+
+def test_sums_over_channels_of_large_arrays_agree_with_the_reference():
+    generator = np.random.default_rng(1)
+    x, dy = (generator.normal(size=(3, 7, 40, 41)).astype("f4") for _ in range(2))
+    w = generator.normal(size=7).astype("f4")
+    results = []
+    for package in ("reference", "cpu"):
+        with kernels.use(package) as k:
+            dw, db, ds, d1 = (np.ones(n, "f4") for n in (7, 7, 7, 1))
+            dx = k.channel_scale_backward(x, dy, w, dw, db, True)
+            slopes = k.prelu_backward(x, dy, w, ds, True), k.prelu_backward(x, dy, w[:1], d1, True)
+            results.append([dx, dw, db, ds, d1, *slopes])
+    for expected, got in zip(*results, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-3)
