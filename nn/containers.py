@@ -2,7 +2,7 @@
 
 from flambeau import kernels
 from flambeau.nn import saving
-from flambeau.nn.module import Module
+from flambeau.nn.module import Module, who
 
 
 class Container(Module):
@@ -334,11 +334,7 @@ class Parallel(Branches):
     def scatter(self, x):
         n = len(self)
         fits = -x.ndim <= self.axis_in < x.ndim and x.shape[self.axis_in] == n
-        if not fits:
-            raise ValueError(
-                f"Parallel({self.axis_in}, {self.axis_out}) of {n}: axis {self.axis_in} of x "
-                f"must have {n} entries — got x {tuple(x.shape)}"
-            )
+        self.need(fits, f"axis {self.axis_in} of x must have {n} entries", x=x)
         k = kernels.of(x)
         pieces = k.split(x, [1] * n, self.axis_in)
         axis = self.axis_in % x.ndim
@@ -361,13 +357,12 @@ class Parallel(Branches):
 def join(module, arrays, axis):
     """Arrays one after another along an axis, after a check that they fit."""
     first = arrays[0].shape
-    module_name = type(module).__name__
     if not -len(first) <= axis < len(first):
-        raise ValueError(f"{module_name}: axis {axis} must be one of {len(first)} — got {first}")
+        raise ValueError(f"{who(module)}: axis {axis} must be one of {len(first)} — got {first}")
     rest = [a.shape[: axis % len(first)] + a.shape[axis % len(first) + 1 :] for a in arrays]
     if any(r != rest[0] or a.ndim != len(first) for r, a in zip(rest, arrays, strict=True)):
         raise ValueError(
-            f"{module_name}: the arrays must be alike but for axis {axis} — got "
+            f"{who(module)}: the arrays must be alike but for axis {axis} — got "
             + ", ".join(str(tuple(a.shape)) for a in arrays)
         )
     return kernels.of(arrays[0]).concatenate(list(arrays), axis)

@@ -85,7 +85,7 @@ class Module:
         """Raise ValueError unless the condition holds: who, what must hold, what came."""
         if not condition:
             came = ", ".join(f"{name} {_came(value)}" for name, value in got.items())
-            raise ValueError(f"{self!r}: {must}" + (f" — got {came}" if came else ""))
+            raise ValueError(f"{who(self)}: {must}" + (f" — got {came}" if came else ""))
 
     # ---- children and parameters
 
@@ -333,6 +333,12 @@ class Module:
                 )
             return named[what]
         return [module for module in self.modules() if isinstance(module, what)]
+
+
+def who(module):
+    """A module's repr for error messages: of a container the first line."""
+    first, *rest = repr(module).split("\n")
+    return first + ", …)" * bool(rest)
 
 
 def _walk(module, path, seen):

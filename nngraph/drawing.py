@@ -17,7 +17,7 @@ STYLE = """
                 fill: #64748b; text-anchor: middle }
   .graph .name { fill: #0f172a; font-weight: 600 }
   .graph .shape { text-anchor: start; font-size: 10px; paint-order: stroke;
-                  stroke: #fff; stroke-width: 4px }
+                  stroke: #fff; stroke-width: 6px; stroke-linejoin: round }
 """.strip("\n")
 
 

@@ -50,7 +50,6 @@ __device__ inline void add_product(A &a, B &b, i64 from, i64 to, Seat seat, real
                 for (int j = 0; j < EACH; j++)
                     sum[i][j] += part_a[k][seat.row + i * SIDE] * part_b[k][seat.column + j * SIDE];
     }
-    BARRIER;
 }
 
 #endif
