@@ -11,6 +11,7 @@ MODEL = "efficientnet-lite0"
 def main(arguments=None):
     """Run a command; returns the exit status: 0 done, 1 done but for some files, 2 not done."""
     options = parser().parse_args(arguments)
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold any bytes
     try:
         status = options.run(options) or 0
         sys.stdout.flush()

@@ -180,19 +180,43 @@ def save(module, path, about=None):
     import h5py
 
     path = Path(path)
-    architecture = json.dumps({"network": module.config(), "about": about})
+    whole = {"network": module.config(), "repeats": _repeats(module), "about": about}
+    architecture = json.dumps(whole)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     try:
         with h5py.File(temporary, "w") as file:
             file.attrs["format"] = FORMAT
-            file.attrs["architecture"] = np.frombuffer(architecture.encode(), np.uint8)
+            file["architecture"] = np.frombuffer(architecture.encode(), np.uint8)
             _write(file.create_group("state"), module)
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _repeats(module):
+    """Where modules occur again: (path, path of the first), paths being lists of names."""
+    first, found = {}, []
+
+    def walk(module, path):
+        if id(module) in first:
+            found.append((path, first[id(module)]))
+            return
+        first[id(module)] = path
+        for name, child in module.children():
+            walk(child, [*path, name])
+
+    walk(module, [])
+    return found
+
+
+def _inside(module, path):
+    """The module at the end of a path."""
+    for name in path:
+        module = dict(module.children())[name]
+    return module
 
 
 def _umask():
@@ -234,9 +258,11 @@ def load(path):
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != FORMAT:
                 raise ValueError(f"{path} is an HDF5 file, but not a network saved by flambeau")
-            whole = json.loads(file.attrs["architecture"].tobytes().decode())
+            whole = json.loads(file["architecture"][()].tobytes().decode())
             with init.skipped():
                 module = decode(whole["network"])
+            for path, first in whole["repeats"]:
+                _inside(module, path[:-1]).set_child(path[-1], _inside(module, first))
             _read(file["state"], module)
     except OSError as error:
         if not os.path.isfile(path):
@@ -248,6 +274,10 @@ def load(path):
 
 def _read(group, module):
     """Fill a module from a file; arrays that were shared are shared again."""
+    for path, m, name in entries(module):
+        value = getattr(m, name)
+        if not isinstance(value, int):  # new modules are float32, these need not be
+            setattr(m, name, np.empty(value.shape, group[path].dtype))
     load_state_dict(module, {path: group[path][()] for path, _, _ in entries(module)}, True)
     first = {}
     for path, m, name in entries(module):

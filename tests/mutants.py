@@ -16,6 +16,11 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "kernels" / "cuda"
 ENVIRONMENT = {"FLAMBEAU_CACHE": str(ROOT / "build" / "mutants"), "OMP_NUM_THREADS": "1"}
 
+TESTS = {  # of families that are no modules
+    "loss": ["tests/test_losses.py", "-k", "host"],
+    "optim": ["tests/test_optim.py", "-k", "host"],
+}
+
 
 @dataclass(frozen=True)
 class Mutant:
@@ -49,7 +54,9 @@ class Mutant:
                 return str(error)
             done = subprocess.run(
                 [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-                + ["tests/test_modules.py", "-k", f"host and {self.family}-"],
+                + TESTS.get(
+                    self.family, ["tests/test_modules.py", "-k", f"host and {self.family}-"]
+                ),
                 cwd=ROOT,
                 env=os.environ | ENVIRONMENT | {"FLAMBEAU_CUDA_SOURCE": folder},
                 capture_output=True,
@@ -107,16 +114,16 @@ MUTANTS = [
         (
             "no barrier after the tiles are loaded",
             "linear",
-            "linear.cu",
-            "load(b, part_b",
+            "product.h",
+            "part_b[k][r] =",
             "BARRIER;",
             "",
         ),
         (
             "no barrier before the tiles are reloaded",
             "linear",
-            "linear.cu",
-            "sum[i][j] += part_a",
+            "product.h",
+            "b.prepare",
             "BARRIER;",
             "",
         ),
@@ -141,8 +148,8 @@ MUTANTS = [
             "linear",
             "linear.cu",
             "bool inside",
-            "k0 + k < depth",
-            "k0 + k <= depth",
+            "first + k < end",
+            "first + k <= end",
         ),
         (
             "the padding with the wrong sign",
@@ -251,6 +258,70 @@ MUTANTS = [
             "channel_sums",
             "dw[k] += sum_w",
             "dw[k] = sum_w",
+        ),
+        (
+            "a tile's columns left from the tile before",
+            "conv",
+            "conv.cu",
+            "conv2d_product(",
+            "THREADS(c, TILE) column",
+            "if (job == 0) THREADS(c, TILE) column",
+        ),
+        (
+            "parts of the depth that overlap",
+            "conv",
+            "conv.cu",
+            "conv2d_product(",
+            "from + each < depth ? from + each : depth",
+            "depth",
+        ),
+        (
+            "a gathered value between the strides",
+            "conv",
+            "conv.cu",
+            "struct Gathered",
+            "y % stride_h || column % stride_w",
+            "y % stride_h",
+        ),
+        (
+            "the parts joined without the last",
+            "conv",
+            "conv.cu",
+            "conv2d_join(",
+            "part < count",
+            "part < count - (count > 1)",
+        ),
+        (
+            "the target's share forgotten",
+            "loss",
+            "loss.cu",
+            "cross_entropy_backward(",
+            "* all - share(k, t, weight, c, smoothing)",
+            "* all",
+        ),
+        (
+            "a row of the next place",
+            "loss",
+            "loss.cu",
+            "KERNEL cross_entropy(",
+            "row / inner * c * inner + row % inner",
+            "row * c",
+        ),
+        (
+            "the damping left out",
+            "optim",
+            "optim.cu",
+            "KERNEL sgd_step",
+            "momentum * v[i] + damp * d",
+            "momentum * v[i] + d",
+        ),
+        (
+            "the square left out",
+            "optim",
+            "optim.cu",
+            "KERNEL adam_step",
+            "d * d - v[i]",
+            "d - v[i]",
         ),
     ]
 ]

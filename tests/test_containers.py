@@ -169,6 +169,13 @@ def test_replace_rewrites_the_tree():
         a.find("9")
 
 
+def test_large_networks_come_back(tmp_path):
+    a = nn.Sequential(*(nn.Sequential(nn.Affine(1.0, i), nn.ReLU()) for i in range(1000)))
+    a.save(tmp_path / "a.h5")
+    assert (tmp_path / "a.h5").stat().st_size > 2**16
+    assert len(nn.load(tmp_path / "a.h5")) == 1000
+
+
 def test_a_failed_save_leaves_the_old_file(tmp_path):
     path = tmp_path / "net.h5"
     a = net()

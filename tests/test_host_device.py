@@ -10,7 +10,7 @@ import pytest
 from mutants import MUTANTS
 
 from flambeau import kernels
-from flambeau.kernels.cuda import device, host, source
+from flambeau.kernels.cuda import conv, device, host, source
 
 HAS_NVCC = shutil.which(os.environ.get("NVCC") or "nvcc") is not None
 
@@ -368,6 +368,38 @@ if HAS_NVCC:
     def test_every_source_compiles_for_a_gpu_without_warnings(family, dtype):
         options = "-Werror", "all-warnings"
         assert source.cubin(family, np.dtype(dtype), "sm_90", *options).exists()
+
+
+# Convolution has two forms
+
+
+@pytest.mark.parametrize("parts", [1, 1000])
+@pytest.mark.parametrize(
+    "shape, w_shape, options",
+    [
+        ((2, 4, 9, 7), (6, 2, 3, 2), ((2, 1), (1, 2), (1, 2), 2)),
+        ((2, 4, 6, 7), (4, 1, 3, 3), ((2, 3), (0, 1), (1, 1), 4)),
+        ((3, 70, 5, 4), (66, 70, 2, 1), ((1, 2), (1, 0), (2, 1), 1)),
+        ((0, 3, 5, 5), (4, 3, 3, 3), ((1, 1), (0, 0), (1, 1), 1)),
+    ],
+)
+def test_both_forms_of_the_convolution_agree(shape, w_shape, options, parts, monkeypatch):
+    generator = np.random.default_rng(0)
+    x, w, b = (generator.normal(size=s) for s in (shape, w_shape, w_shape[:1]))
+    x, w, b = (kernels.to(a, "host") for a in (x, w, b))
+    k = kernels.of(x)
+    results = []
+    for few in (10**6, 0):
+        monkeypatch.setattr(conv, "few_channels", few)
+        monkeypatch.setattr(conv, "_PART", 8)
+        monkeypatch.setattr(conv, "_BLOCKS", parts)
+        y = k.conv2d(x, w, b, *options)
+        dy = k.array(x, np.random.default_rng(1).normal(size=y.shape))
+        dw, db = k.zeros(x, w.shape, "f8"), k.zeros(x, b.shape, "f8")
+        dx = k.conv2d_backward(x, dy, w, dw, db, *options, True)
+        results.append([a.get() for a in (y, dx, dw, db)])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
 
 
 # What the generic tests are worth

@@ -61,7 +61,7 @@ def _array(dataset, size):
             f"{size}"
         )
     if h5py.check_string_dtype(dataset.dtype):
-        return np.asarray(dataset.asstr()[()], str)
+        return np.asarray(dataset.asstr(errors="surrogateescape")[()], str)
     if dataset.dtype.kind not in "biufcSV" or dataset.dtype.hasobject:
         raise FormatError(f"has a dataset {dataset.name} of {dataset.dtype}, which is no tensor")
     return dataset[()] if dataset.shape else np.asarray(dataset[()])

@@ -33,9 +33,13 @@ class Case:
     empty: bool = True
 
     def make(self, seed=3):
-        """The module, with weights drawn from a seed."""
+        """The module, with weights drawn from a seed; equal ones are moved apart."""
         nn.seed(seed)
-        return eval(self.text, vars(nn))
+        module = eval(self.text, vars(nn))
+        generator = np.random.default_rng(seed)
+        for array in module.parameters():
+            array += generator.uniform(-0.1, 0.1, array.shape).astype(array.dtype)
+        return module
 
     def draw(self, dtype=np.float32, shapes=None, seed=5):
         """The inputs: one array, or a tuple of them."""
