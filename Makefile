@@ -1,4 +1,4 @@
-# demo · test · check · bench · build: each sets up what it needs the first time
+# demo · test · check · sanitize · bench · build: each sets up what it needs the first time
 PYTHON ?= python3
 EXTRAS ?= test
 VENV = .venv
@@ -8,7 +8,7 @@ SETUP = setup.cfg setup.py pyproject.toml kernels/cpu/build.py
 READY = $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
 comma = ,
 
-.PHONY: demo test check bench build clean
+.PHONY: demo test check sanitize bench build clean
 
 # the environment: the package installed in place, with what tests and demo need
 $(READY): $(SETUP) $(NATIVE)
@@ -26,6 +26,17 @@ check: $(READY)
 	$(BIN)/ruff format --check -q . && $(BIN)/ruff check -q .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -x
 	if command -v nvcc >/dev/null; then $(BIN)/python -m flambeau.kernels check; fi
+
+# the C kernels in a copy of the tree, watched by AddressSanitizer and UBSan
+SANITIZERS = $(foreach library,asan ubsan,$(shell $(CC) -print-file-name=lib$(library).so))
+sanitize: $(READY)
+	mkdir -p build/sanitize/flambeau
+	tar cf - --exclude=./.* --exclude=./build --exclude=_native* . | tar xf - -C build/sanitize/flambeau
+	cd build/sanitize/flambeau && \
+	  FLAMBEAU_SANITIZE=1 $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace && \
+	  LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 FLAMBEAU_MEMORY=numpy \
+	  PYTHONPATH=$(CURDIR)/build/sanitize \
+	  $(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider tests/test_modules.py -k cpu
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench

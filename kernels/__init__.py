@@ -81,6 +81,36 @@ def use(name):
         _numpy_package = before
 
 
+def set_num_threads(n):
+    """The C kernels run on n threads each, whichever Python thread calls them.
+
+    At first they run on OMP_NUM_THREADS, or else on every processor that the process may use.
+    Several Python threads may call kernels at once; each call then has n threads to itself. A
+    process may be forked at any time: the child computes on n threads of its own.
+    """
+    if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= 4096:
+        raise ValueError(f"set_num_threads(n): n must be an int from 1 to 4096 — got {n!r}")
+    package("cpu").native.set_threads(n)
+
+
+def get_num_threads():
+    """The number of threads that the C kernels run on.
+
+    >>> before = get_num_threads()
+    >>> set_num_threads(1)
+    >>> get_num_threads()
+    1
+    >>> set_num_threads(before)
+    """
+    return package("cpu").native.lib.threads()
+
+
+def __getattr__(name):
+    if name == "memory":  # loads the C kernels, so only when it is asked for
+        return package("cpu").memory
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def device(x):
     """Where the array x lies: "cpu", "host" or "cuda:<number>"."""
     if isinstance(x, np.ndarray):

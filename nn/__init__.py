@@ -36,6 +36,7 @@ from flambeau.nn.elementwise import (
     Power,
     Scale,
 )
+from flambeau.nn.fused import FusedConv2d
 from flambeau.nn.gradcheck import GradientError, gradcheck
 from flambeau.nn.linear import Linear
 from flambeau.nn.loss import (
@@ -59,6 +60,7 @@ from flambeau.nn.pooling import (
     MaxPool2d,
 )
 from flambeau.nn.random import seed
+from flambeau.nn.recurrent import GRU, LSTM, RNN
 from flambeau.nn.saving import load
 from flambeau.nn.shape import (
     Flatten,
@@ -76,6 +78,7 @@ from flambeau.nn.tables import (
     Max,
     Mul,
 )
+from flambeau.nn.unroll import Unroll
 
 __all__ = [
     "Abs",
@@ -97,9 +100,12 @@ __all__ = [
     "ELU",
     "Exp",
     "Flatten",
+    "FusedConv2d",
+    "GRU",
     "GradientError",
     "Identity",
     "JoinTable",
+    "LSTM",
     "LeakyReLU",
     "Linear",
     "LocalResponseNorm",
@@ -117,6 +123,7 @@ __all__ = [
     "Parallel",
     "ParallelTable",
     "Power",
+    "RNN",
     "ReLU",
     "ReLU6",
     "Reshape",
@@ -126,6 +133,7 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Tanh",
+    "Unroll",
     "ZeroPad2d",
     "gradcheck",
     "init",

@@ -21,6 +21,7 @@ class ReLU(Module):
         return kernels.of(x).relu(x)
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x.shape)
         return kernels.of(x).relu_backward(x, dy)
 
 
@@ -41,6 +42,7 @@ class Clamp(Module):
         return kernels.of(x).clamp(x, self.min_value, self.max_value)
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x.shape)
         return kernels.of(x).clamp_backward(x, dy, self.min_value, self.max_value)
 
 
@@ -60,6 +62,7 @@ class ReLU6(Module):
         return kernels.of(x).clamp(x, 0.0, 6.0)
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x.shape)
         return kernels.of(x).clamp_backward(x, dy, 0.0, 6.0)
 
 
@@ -79,6 +82,7 @@ class LeakyReLU(Module):
         return kernels.of(x).leaky_relu(x, self.negative_slope)
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x.shape)
         return kernels.of(x).leaky_relu_backward(x, dy, self.negative_slope)
 
 
@@ -106,6 +110,7 @@ class PReLU(Module):
         return kernels.of(x).prelu(x, self.weight)
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x.shape)
         return kernels.of(x).prelu_backward(x, dy, self.weight, self.grad_weight, self.want_dx)
 
 
@@ -125,6 +130,7 @@ class ELU(Module):
         return kernels.of(x).elu(x, self.alpha)
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x.shape)
         return kernels.of(x).elu_backward(x, dy, self.alpha)
 
 
@@ -141,9 +147,11 @@ class Sigmoid(Module):
         pass
 
     def forward(self, x):
+        self.need_floats(x)
         return kernels.of(x).sigmoid(x)
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x.shape)
         return kernels.of(x).sigmoid_backward(x, dy)
 
 
@@ -163,6 +171,7 @@ class Tanh(Module):
         return kernels.of(x).tanh(x)
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x.shape)
         return kernels.of(x).tanh_backward(x, dy)
 
 
@@ -184,4 +193,5 @@ class Softplus(Module):
         return kernels.of(x).softplus(x, self.beta)
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x.shape)
         return kernels.of(x).softplus_backward(x, dy, self.beta)

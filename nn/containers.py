@@ -114,8 +114,11 @@ class Container(Module):
         """Note on an error which layer it passed."""
         error.add_note(f"in layer {name} of {type(self).__name__}")
 
-    def run(self, name, x, keep):
-        """The output of one child; what it must keep for backward goes into the list `keep`."""
+    def run(self, name, x, keep=None, shared=()):
+        """The output of one child; what it must keep for backward goes into the dictionary `keep`.
+
+        shared: see `overlapping`; what these children save would be overwritten.
+        """
         module = self.named[name]
         try:
             y = module.forward(x)
@@ -123,7 +126,7 @@ class Container(Module):
             self.at(error, name)
             raise
         if keep is not None:
-            keep[name] = x, module.take_saved() if self.repeated(name) else None
+            keep[name] = x, module.take_saved() if name in shared else None
         return y
 
     def run_back(self, name, kept, dy, want_dx):
@@ -141,9 +144,20 @@ class Container(Module):
             self.at(error, name)
             raise
 
-    def repeated(self, name):
-        """True when the module of that name is also here under another."""
-        return sum(m is self.named[name] for m in self.named.values()) > 1
+
+def overlapping(named):
+    """The names of the modules that have a module, themselves or inside, in common with others.
+
+    >>> from flambeau import nn
+    >>> norm = nn.BatchNorm1d(3)
+    >>> overlapping({"a": norm, "b": nn.ReLU(), "c": nn.Sequential(norm)}) == {"a", "c"}
+    True
+    """
+    holders = {}
+    for name, module in named.items():
+        for part in module.modules():
+            holders.setdefault(id(part), []).append(name)
+    return {name for names in holders.values() if len(names) > 1 for name in names}
 
 
 def _repeats(modules):
@@ -176,13 +190,13 @@ class Sequential(Container):
             self.saved = x, kept
             return y
         for name in self.named:
-            x = self.run(name, x, None)
+            x = self.run(name, x)
         return x
 
     def _keeping(self, x):
-        kept = {}
+        kept, shared = {}, overlapping(self.named)
         for name in self.named:
-            x = self.run(name, x, kept)
+            x = self.run(name, x, kept, shared)
         return x, kept
 
     def backward(self, x, dy):
@@ -221,11 +235,11 @@ class Branches(Container):
         return self.gather(outputs)
 
     def _keeping(self, x):
-        kept = {}
+        kept, shared = {}, overlapping(self.named)
         parts = self.scatter(x)
         self.need(len(parts) == len(self), f"x must have {len(self)} parts", x=x)
         return tuple(
-            self.run(name, part, kept) for name, part in zip(self.named, parts, strict=True)
+            self.run(name, part, kept, shared) for name, part in zip(self.named, parts, strict=True)
         ), kept
 
     def backward(self, x, dy):

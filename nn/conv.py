@@ -1,16 +1,13 @@
 """Convolutions over images."""
 
 import math
+from numbers import Integral
 
 from flambeau import kernels
+from flambeau.kernels.reference.conv import output_size, transposed_size
 from flambeau.nn import init
+from flambeau.nn.geometry import need_images, pair
 from flambeau.nn.module import Module
-
-
-def pair(value):
-    """(h, w) from a number or a pair: PyTorch's shorthand for both directions alike."""
-    h, w = value if isinstance(value, (tuple, list)) else (value, value)
-    return int(h), int(w)
 
 
 class Conv2d(Module):
@@ -42,8 +39,9 @@ class Conv2d(Module):
         bias=True,
     ):
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.kernel_size, self.stride = pair(kernel_size), pair(stride)
-        self.dilation = pair(dilation)
+        self.kernel_size = pair(self, "kernel_size", kernel_size, 1)
+        self.stride = pair(self, "stride", stride, 1)
+        self.dilation = pair(self, "dilation", dilation, 1)
         self.padding = self._padding(padding)
         check(self)
         shape = out_channels, in_channels // groups, *self.kernel_size
@@ -53,7 +51,7 @@ class Conv2d(Module):
     def _padding(self, padding):
         """(h, w) from a number, a pair, "valid" or "same"."""
         if not isinstance(padding, str):
-            return pair(padding)
+            return pair(self, "padding", padding, 0)
         self.need(padding in ("same", "valid"), "padding must be same or valid", padding=padding)
         if padding == "valid":
             return 0, 0
@@ -70,12 +68,14 @@ class Conv2d(Module):
         return all(s + 2 * pad >= d * (k - 1) + 1 for s, k, pad, d in sides)
 
     def forward(self, x):
-        fits = x.ndim == 4 and x.shape[1] == self.in_channels
-        self.need(fits, f"x must be (n, {self.in_channels}, h, w)", x=x)
+        need_images(self, x, self.in_channels)
         self.need(self._fits(x.shape[2:]), "x must be, padded, as large as the kernel", x=x)
         return kernels.of(x).conv2d(x, self.weight, self.bias, *self._options())
 
     def backward(self, x, dy):
+        options = self.kernel_size, self.stride, self.padding, self.dilation
+        size = output_size(x.shape[2:], *options)
+        self.need_gradient(dy, (x.shape[0], self.out_channels, *size))
         arrays = x, dy, self.weight, self.grad_weight, self.grad_bias
         return kernels.of(x).conv2d_backward(*arrays, *self._options(), self.want_dx)
 
@@ -112,12 +112,15 @@ class ConvTranspose2d(Module):
         dilation=1,
     ):
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.kernel_size, self.stride, self.padding = pair(kernel_size), pair(stride), pair(padding)
-        self.output_padding, self.dilation = pair(output_padding), pair(dilation)
+        self.kernel_size = pair(self, "kernel_size", kernel_size, 1)
+        self.stride = pair(self, "stride", stride, 1)
+        self.padding = pair(self, "padding", padding, 0)
+        self.output_padding = pair(self, "output_padding", output_padding, 0)
+        self.dilation = pair(self, "dilation", dilation, 1)
         check(self)
         more = zip(self.output_padding, self.stride, self.dilation, strict=True)
         self.need(
-            all(0 <= m < max(s, d) for m, s, d in more),
+            all(m < max(s, d) for m, s, d in more),
             "output_padding must be less than stride or dilation",
             output_padding=self.output_padding,
         )
@@ -135,24 +138,27 @@ class ConvTranspose2d(Module):
         )
 
     def forward(self, x):
-        fits = x.ndim == 4 and x.shape[1] == self.in_channels
-        self.need(fits, f"x must be (n, {self.in_channels}, h, w)", x=x)
+        need_images(self, x, self.in_channels)
         self.need(self._fits(x.shape[2:]), "x must be large enough to leave an output", x=x)
+        self.need_floats(x)
         options = self.stride, self.padding, self.output_padding, self.dilation, self.groups
         return kernels.of(x).conv_transpose2d(x, self.weight, self.bias, *options)
 
     def backward(self, x, dy):
+        options = self.stride, self.padding, self.output_padding, self.dilation
+        size = transposed_size(x.shape[2:], self.kernel_size, *options)
+        self.need_gradient(dy, (x.shape[0], self.out_channels, *size))
         arrays = x, dy, self.weight, self.grad_weight, self.grad_bias
         options = self.stride, self.padding, self.dilation, self.groups, self.want_dx
         return kernels.of(x).conv_transpose2d_backward(*arrays, *options)
 
 
 def check(layer):
-    """Raise ValueError unless the options of a convolution make sense."""
-    channels = layer.in_channels, layer.out_channels
-    positive = min(*channels, layer.groups, *layer.kernel_size, *layer.stride, *layer.dilation) > 0
-    layer.need(positive, "channels, groups, kernel_size, stride and dilation must be positive")
-    layer.need(min(layer.padding) >= 0, "padding must not be negative", padding=layer.padding)
+    """Raise ValueError unless channels and groups make sense."""
+    counts = layer.in_channels, layer.out_channels, layer.groups
+    positive = all(isinstance(v, Integral) and v > 0 for v in counts)
+    layer.need(positive, "channels and groups must be positive integers")
+    channels = counts[:2]
     layer.need(
         all(c % layer.groups == 0 for c in channels),
         "in_channels and out_channels must be divisible by groups",

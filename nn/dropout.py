@@ -25,8 +25,10 @@ class Dropout(Module):
         self.saved = None
         if not self.training:
             return x
+        self.need_floats(x)
         self.saved = random.reserve(x.size)
         return kernels.of(x).dropout(x, self.p, *self.saved)
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x.shape)
         return kernels.of(dy).dropout(dy, self.p, *self.saved) if self.saved else dy

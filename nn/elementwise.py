@@ -26,9 +26,11 @@ class Scale(Module):
     def forward(self, x):
         fits = x.ndim >= 2 and x.shape[1] == self.num_features
         self.need(fits, f"x must be (n, {self.num_features}, *)", x=x)
+        self.need_floats(x)
         return kernels.of(x).channel_scale(x, self.weight, self.bias)
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x.shape)
         return kernels.of(x).channel_scale_backward(
             x, dy, self.weight, self.grad_weight, self.grad_bias, self.want_dx
         )
@@ -50,6 +52,7 @@ class Affine(Module):
         return kernels.of(x).affine(x, self.scale, self.shift)
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x.shape)
         return kernels.of(dy).affine(dy, self.scale, 0.0)
 
 
@@ -70,6 +73,7 @@ class Power(Module):
         return kernels.of(x).power(x, self.exponent)
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x.shape)
         return kernels.of(x).power_backward(x, dy, self.exponent)
 
 
@@ -89,6 +93,7 @@ class Exp(Module):
         return kernels.of(x).exp(x)
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x.shape)
         return kernels.of(x).exp_backward(x, dy)
 
 
@@ -108,6 +113,7 @@ class Log(Module):
         return kernels.of(x).log(x)
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x.shape)
         return kernels.of(x).log_backward(x, dy)
 
 
@@ -127,4 +133,5 @@ class Abs(Module):
         return kernels.of(x).abs(x)
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x.shape)
         return kernels.of(x).abs_backward(x, dy)

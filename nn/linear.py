@@ -31,6 +31,7 @@ class Linear(Module):
         return kernels.of(x).linear(x, self.weight, self.bias)
 
     def backward(self, x, dy):
+        self.need_gradient(dy, (*x.shape[:-1], self.out_features))
         return kernels.of(x).linear_backward(
             x, dy, self.weight, self.grad_weight, self.grad_bias, self.want_dx
         )

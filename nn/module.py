@@ -45,7 +45,7 @@ class Module:
 
     def __getattr__(self, name):
         stem = name.removeprefix("grad_")
-        if stem == name or stem not in type(self).params:
+        if stem == name or stem not in self.params:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         array = self.__dict__.get(stem)
         if array is None or self.frozen:
@@ -86,6 +86,19 @@ class Module:
         if not condition:
             came = ", ".join(f"{name} {_came(value)}" for name, value in got.items())
             raise ValueError(f"{who(self)}: {must}" + (f" — got {came}" if came else ""))
+
+    def need_floats(self, x):
+        """Raise ValueError unless x holds floats, such as float32, and no integers."""
+        floats = getattr(getattr(x, "dtype", None), "kind", None) == "f"
+        self.need(floats, 'x must hold floats; see x.astype("float32")', x=x)
+
+    def need_gradient(self, dy, shape):
+        """Raise ValueError unless dy is an array of the output's shape."""
+        self.need(
+            tuple(getattr(dy, "shape", ("no",))) == tuple(shape),
+            f"dy must have the shape of y, {tuple(shape)}",
+            dy=dy,
+        )
 
     # ---- children and parameters
 

@@ -24,6 +24,7 @@ class BatchNorm(Module):
 
     def forward(self, x):
         self.need_shape(x)
+        self.need_floats(x)
         by_batch = self.by_batch()
         if by_batch:
             must = "each channel must have more than one value in training; see eval()"
@@ -36,6 +37,7 @@ class BatchNorm(Module):
         return y
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x.shape)
         k, by_batch = kernels.of(x), self.by_batch()
         if self.saved is not None:
             mean, inv_std = self.saved
@@ -134,4 +136,5 @@ class LocalResponseNorm(Module):
         return kernels.of(x).local_response_norm(x, *self.options)
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x.shape)
         return kernels.of(x).local_response_norm_backward(x, dy, *self.options)

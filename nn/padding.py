@@ -32,4 +32,7 @@ class ZeroPad2d(Module):
         return kernels.of(x).pad2d(x, self.padding)
 
     def backward(self, x, dy):
+        left, right, top, bottom = self.padding
+        n, c, h, w = x.shape
+        self.need_gradient(dy, (n, c, h + top + bottom, w + left + right))
         return kernels.of(x).pad2d_backward(dy, self.padding)

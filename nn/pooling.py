@@ -1,7 +1,7 @@
 """Pooling: one value for each window of the plane."""
 
 from flambeau import kernels
-from flambeau.nn.geometry import need_images, need_window, pair
+from flambeau.nn.geometry import need_images, need_window, pair, window_shape
 from flambeau.nn.module import Module
 
 
@@ -36,6 +36,7 @@ class MaxPool2d(Module):
     def backward(self, x, dy):
         k = kernels.of(x)
         index = k.max_pool2d(x, *self.options)[1] if self.saved is None else self.saved
+        self.need_gradient(dy, index.shape)
         return k.max_pool2d_backward(x, dy, index)
 
 
@@ -64,9 +65,12 @@ class AvgPool2d(Module):
     def forward(self, x):
         kernel, stride, padding, ceil, _ = self.options
         need_window(self, x, kernel, stride, padding, (1, 1), ceil)
+        self.need_floats(x)
         return kernels.of(x).avg_pool2d(x, *self.options)
 
     def backward(self, x, dy):
+        kernel, stride, padding, ceil, _ = self.options
+        self.need_gradient(dy, window_shape(x, kernel, stride, padding, (1, 1), ceil))
         return kernels.of(x).avg_pool2d_backward(x, dy, *self.options)
 
 
@@ -92,9 +96,11 @@ class AdaptiveAvgPool2d(Module):
     def forward(self, x):
         need_images(self, x)
         self.need(min(x.shape[2:]) > 0, "h and w of x must be positive", x=x)
+        self.need_floats(x)
         return kernels.of(x).adaptive_avg_pool2d(x, self.output(x))
 
     def backward(self, x, dy):
+        self.need_gradient(dy, (*x.shape[:2], *self.output(x)))
         return kernels.of(x).adaptive_avg_pool2d_backward(x, dy, self.output(x))
 
     def output(self, x):

@@ -22,6 +22,7 @@ class Softmax(Module):
         return kernels.of(x).softmax(x, self.dim)
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x.shape)
         return kernels.of(x).softmax_backward(x, dy, self.dim)
 
 
@@ -43,6 +44,7 @@ class LogSoftmax(Module):
         return kernels.of(x).log_softmax(x, self.dim)
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x.shape)
         return kernels.of(x).log_softmax_backward(x, dy, self.dim)
 
 
@@ -50,3 +52,4 @@ def _check(module, x):
     """Raise unless x has the axis."""
     dim = module.dim
     module.need(-x.ndim <= dim < x.ndim, f"x must have an axis {dim}", x=x)
+    module.need_floats(x)

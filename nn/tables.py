@@ -22,6 +22,7 @@ class Add(Module):
         return kernels.of(x).add(list(x))
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x[0].shape)
         return (dy,) * len(x)  # no copies: gradients are never written to
 
 
@@ -42,6 +43,7 @@ class Mul(Module):
         return kernels.of(x).mul(list(x))
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x[0].shape)
         return tuple(kernels.of(x).mul_backward(list(x), dy))
 
 
@@ -62,6 +64,7 @@ class Max(Module):
         return kernels.of(x).maximum(list(x))
 
     def backward(self, x, dy):
+        self.need_gradient(dy, x[0].shape)
         return tuple(kernels.of(x).maximum_backward(list(x), dy))
 
 

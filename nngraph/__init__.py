@@ -2,5 +2,6 @@
 
 from flambeau.nngraph.graph import Graph
 from flambeau.nngraph.node import Node, inputs, join
+from flambeau.nngraph.optimizing import optimize
 
-__all__ = ["Graph", "Node", "inputs", "join"]
+__all__ = ["Graph", "Node", "inputs", "join", "optimize"]

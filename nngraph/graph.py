@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from flambeau import kernels, nn
 from flambeau.nn import saving
-from flambeau.nn.containers import add_tables
+from flambeau.nn.containers import add_tables, overlapping
 from flambeau.nngraph.node import Node
 
 
@@ -72,10 +72,10 @@ class Graph(nn.Module):
         return y, {name: _part(values[slot], path) for name, (slot, path) in watched.items()}
 
     def _values(self, x, keep, watched=frozenset()):
-        """The value of each step, and the saved states of modules that occur twice."""
+        """The value of each step, and what the steps saved whose modules occur twice."""
         values, states = self._start(x), {}
         last = {} if keep else self._last_uses()
-        repeated = self._repeated() if keep else frozenset()
+        shared = overlapping(self.named) if keep else frozenset()
         for slot, step in enumerate(self.steps):
             module = self.named.get(step.name)
             if module is None:
@@ -85,7 +85,7 @@ class Graph(nn.Module):
             except Exception as error:
                 error.add_note(f"in {step.name} of Graph, wired at {step.where}")
                 raise
-            if step.name in repeated:
+            if step.name in shared:
                 states[slot] = module.take_saved()
             for used in last.get(slot, ()):
                 if used not in watched:
@@ -118,13 +118,6 @@ class Graph(nn.Module):
                 if used not in kept:
                     self._uses.setdefault(slot, []).append(used)
         return self._uses
-
-    def _repeated(self):
-        """The names under which a module occurs that occurs under another name, too."""
-        counts = {}
-        for module in self.named.values():
-            counts[id(module)] = counts.get(id(module), 0) + 1
-        return {name for name, module in self.named.items() if counts[id(module)] > 1}
 
     def backward(self, x, dy):
         # in evaluation nothing was kept: the values are computed again

@@ -266,3 +266,27 @@ def test_arrays_of_others_go_in_without_a_copy():
 def test_the_summary_shows_shapes_and_counts():
     text = net().summary(np.ones((3, 4), "f4"))
     assert "Linear(6, 2)  (3, 2)" in text and text.endswith("44 parameters")
+
+
+def test_a_module_shared_across_containers_keeps_what_each_use_saved():
+    norm = nn.BatchNorm1d(3)
+    net = nn.Sequential(norm, nn.Sequential(nn.Tanh(), norm)).astype("f8")
+    nn.gradcheck(net, np.random.default_rng(0).normal(size=(5, 3)))
+
+
+def test_a_module_shared_across_containers_is_one_again_when_loaded(tmp_path):
+    inner = nn.Linear(3, 3)
+    net = nn.Sequential(nn.Sequential(inner), nn.ConcatTable(nn.Sequential(nn.ReLU(), inner)))
+    net.save(tmp_path / "net.h5")
+    again = nn.load(tmp_path / "net.h5")
+    assert again[0][0] is again[1][0][1]
+    assert (again[0][0].weight == inner.weight).all()
+
+
+def test_a_float64_network_is_loaded_without_loss(tmp_path):
+    net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)).astype("f8")
+    net[0].weight += 1e-12
+    net.save(tmp_path / "net.h5")
+    again = nn.load(tmp_path / "net.h5")
+    assert again[0].weight.dtype == again[1].running_var.dtype == np.float64
+    assert (again[0].weight == net[0].weight).all()

@@ -16,8 +16,8 @@ def draw(*shape, dtype="f4"):
     [
         ("Conv2d(3, 4, 3, groups=2)", "divisible by groups"),
         ("Conv2d(0, 4, 3)", "positive"),
-        ("Conv2d(3, 4, 3, stride=0)", "positive"),
-        ("Conv2d(3, 4, 3, padding=-1)", "negative"),
+        ("Conv2d(3, 4, 3, stride=0)", "stride must be an integer from 1 up"),
+        ("Conv2d(3, 4, 3, padding=-1)", "padding must be an integer from 0 up"),
         ("Conv2d(3, 4, 2, padding='same')", "odd kernel"),
         ("Conv2d(3, 4, 3, stride=2, padding='same')", "stride 1"),
         ("Conv2d(3, 4, 3, padding='full')", "same or valid"),
@@ -39,12 +39,12 @@ def test_a_kernel_larger_than_the_padded_image_is_an_error_that_says_what_came()
 
 @pytest.mark.parametrize("groups", [1, 2, 8])
 def test_results_do_not_depend_on_the_number_of_threads(groups):
-    native = pytest.importorskip("flambeau.kernels.cpu.native")
-    before = native.lib.threads()
+    pytest.importorskip("flambeau.kernels.cpu")
+    before = kernels.get_num_threads()
     found = []
     try:
         for threads in (1, 2, 3):
-            native.lib.set_threads(threads)
+            kernels.set_num_threads(threads)
             nn.seed(4)
             with kernels.use("cpu"):
                 module = nn.Conv2d(8, 16, 3, padding=1, groups=groups)
@@ -52,7 +52,7 @@ def test_results_do_not_depend_on_the_number_of_threads(groups):
                 y = module(x)
                 found.append([y, module.backward(x, y), *module.gradients()])
     finally:
-        native.lib.set_threads(before)
+        kernels.set_num_threads(before)
     for other in found[1:]:
         assert all((a == b).all() for a, b in zip(found[0], other, strict=True))
 
@@ -88,3 +88,217 @@ def test_half_precision_is_computed_by_the_reference():
     y = kernels.of(x).conv2d(x, w, None, *options)
     assert y.dtype == np.float16
     np.testing.assert_allclose(y, reference.conv2d(x, w, None, *options))
+
+
+@pytest.mark.parametrize("kernel", [2.5, "3", (3, 3, 3), 0])
+def test_sizes_that_are_no_integers_are_refused(kernel):
+    with pytest.raises(ValueError, match="kernel_size must be an integer from 1 up, or a pair"):
+        nn.Conv2d(3, 4, kernel)
+
+
+def test_sizes_may_be_numpys_integers():
+    assert nn.Conv2d(3, 4, np.int64(3), stride=np.int32(2)).stride == (2, 2)
+
+
+FUSED = [
+    (options, bounds)
+    for options in [((1, 1), (1, 1), (1, 1), 1), ((2, 1), (0, 2), (1, 2), 2), ((1, 1),) * 3 + (6,)]
+    for bounds in [(None, None), (0.0, None), (0.0, 6.0), (None, 0.1)]
+]
+
+
+@pytest.mark.parametrize("package", ["reference", "cpu", "cuda"])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("options, bounds", FUSED)
+def test_the_fused_convolution_adds_and_holds_within_bounds(package, dtype, options, bounds):
+    offered = kernels.package(package)
+    stride, padding, dilation, groups = options
+    x, w, b = draw(2, 6, 9, 8, dtype=dtype), draw(12, 6 // groups, 3, 3, dtype=dtype), draw(12)
+    plain = reference.conv2d(x, w, b.astype(dtype), *options)
+    for other in (None, draw(*plain.shape, dtype=dtype)):
+        expected = plain if other is None else plain + other
+        low, high = bounds
+        expected = np.minimum(expected, np.inf if high is None else high)
+        expected = np.maximum(expected, -np.inf if low is None else low)
+        where = "host" if package == "cuda" else "cpu"
+        arrays = [
+            None if a is None else kernels.to(a.astype(dtype), where) for a in (x, w, b, other)
+        ]
+        y = offered.conv2d_fused(*arrays, low, high, *options)
+        y = offered.numpy(y)
+        assert y.dtype == dtype
+        np.testing.assert_allclose(y, expected, atol=2e-5 if dtype == "f4" else 1e-12)
+
+
+def test_what_is_not_a_number_stays_so_within_bounds():
+    cpu = pytest.importorskip("flambeau.kernels.cpu")
+    x, w = draw(1, 4, 6, 6), draw(16, 4, 1, 1)
+    x[0, 0, 2, 3] = np.nan
+    y = cpu.conv2d_fused(x, w, None, None, 0.0, 6.0, (1, 1), (0, 0), (1, 1), 1)
+    assert np.isnan(y[:, :, 2, 3]).all() and np.isnan(y).sum() == 16
+
+
+SHAPES = [  # x, number of results, padding
+    ((1, 64, 30, 29), 64, (1, 1)),
+    ((2, 37, 13, 17), 45, (0, 1)),
+    ((3, 16, 5, 3), 17, (2, 2)),
+    ((1, 128, 14, 14), 160, (1, 1)),
+    ((2, 24, 1, 9), 33, (1, 0)),
+]
+ERRORS = {"patches": 2e-6, "direct": 2e-6, "winograd2": 2e-6, "winograd4": 2e-5, "winograd6": 4e-5}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+@pytest.mark.parametrize("shape, k, padding", SHAPES)
+def test_the_error_of_each_algorithm_is_within_what_is_stated(name, shape, k, padding):
+    algorithm = pytest.importorskip("flambeau.kernels.cpu.conv_algorithm")
+    cpu = kernels.package("cpu")
+    x, b = np.maximum(draw(*shape), 0), draw(k)
+    w = draw(k, shape[1], 3, 3) * np.float32((2 / (9 * shape[1])) ** 0.5)
+    options = (1, 1), padding, (1, 1), 1
+    exact = reference.conv2d(*(a.astype("f8") for a in (x, w, b)), *options)
+    with algorithm.use(name):
+        assert algorithm.algorithm(x, w, *options) == name
+        y = cpu.conv2d(x, w, b, *options)
+    assert abs(y - exact).max() / abs(exact).max() < ERRORS[name]
+
+
+def test_the_algorithm_is_chosen_by_size_and_can_be_forced():
+    algorithm = pytest.importorskip("flambeau.kernels.cpu.conv_algorithm")
+    x, w = draw(1, 64, 56, 56), draw(64, 64, 3, 3)
+    once = (1, 1), (1, 1), (1, 1), 1
+    assert algorithm.algorithm(x, w, *once) in ("winograd4", "winograd6")
+    assert algorithm.algorithm(x, w, (2, 2), *once[1:]) == "direct"
+    assert algorithm.algorithm(x[:, :, :1, :1], w, *once) == "direct"
+    assert algorithm.algorithm(x.astype("f8"), w.astype("f8"), *once) == "patches"
+    assert algorithm.algorithm(x, w[:, :1], *once[:3], 64) == "depthwise"
+    with algorithm.use("direct"):
+        assert algorithm.algorithm(x, w, *once) == "direct"
+    with pytest.raises(ValueError, match="is patches, .* — got 'fft'"), algorithm.use("fft"):
+        pass
+
+
+def channels_last(x):
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "weights, stride, padding, dilation, groups",
+    [
+        ((40, 24, 1, 1), (1, 1), (0, 0), (1, 1), 1),
+        ((40, 24, 1, 1), (2, 3), (0, 0), (1, 1), 1),
+        ((33, 24, 3, 5), (2, 1), (1, 2), (1, 1), 1),
+        ((33, 24, 3, 2), (1, 1), (0, 0), (1, 1), 1),
+        ((33, 24, 2, 3), (1, 2), (2, 0), (3, 2), 1),
+        ((36, 12, 3, 3), (1, 1), (1, 1), (1, 1), 2),
+        ((24, 1, 3, 3), (2, 1), (1, 1), (1, 1), 24),
+    ],
+)
+def test_memory_order_changes_nothing_but_speed(weights, stride, padding, dilation, groups):
+    cpu = pytest.importorskip("flambeau.kernels.cpu")
+    wide, w, b = draw(3, 48, 18, 22), draw(*weights), draw(weights[0])
+    options = stride, padding, dilation, groups
+    x = wide[:, 12:36, 3:, :-2]
+    expected = reference.conv2d(x, w, b, *options)
+    views = x, x.copy(), channels_last(x), channels_last(wide)[:, 12:36, 3:, :-2], x[..., ::-1]
+    for view in views[:4]:
+        np.testing.assert_allclose(cpu.conv2d(view, w, b, *options), expected, atol=1e-4)
+    turned = reference.conv2d(views[4], w, b, *options)
+    np.testing.assert_allclose(cpu.conv2d(views[4], w, b, *options), turned, atol=1e-4)
+
+
+def changed_in_one_element(w):
+    w[3, 2, 1, 0] = np.nextafter(w[3, 2, 1, 0], 9)
+
+
+def changed_in_two_signs(w):
+    w[5, 3] *= -1
+    w[7, 3] *= -1
+
+
+def with_two_elements_swapped(w):
+    w[0, 0, 0, 0], w[-1, -1, 1, 1] = w[-1, -1, 1, 1], w[0, 0, 0, 0]
+
+
+def with_two_filters_swapped(w):
+    w[[2, 9]] = w[[9, 2]]
+
+
+def changed_through_a_flat_view(w):
+    w.reshape(-1)[-1] += 1
+
+
+def changed_through_its_bytes(w):
+    w.view(np.uint8).reshape(-1)[0] ^= 1
+
+
+@pytest.mark.parametrize("name", ["direct", "winograd4"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        changed_in_one_element,
+        changed_in_two_signs,
+        with_two_elements_swapped,
+        with_two_filters_swapped,
+        changed_through_a_flat_view,
+        changed_through_its_bytes,
+    ],
+)
+def test_weights_changed_in_place_are_never_stale(change, name):
+    algorithm = pytest.importorskip("flambeau.kernels.cpu.conv_algorithm")
+    cpu = kernels.package("cpu")
+    options = (1, 1), (1, 1), (1, 1), 1
+    x, w = draw(1, 16, 8, 8), draw(32, 16, 3, 3)
+    with algorithm.use(name):
+        cpu.conv2d(x, w, None, *options)
+        change(w)
+        y = cpu.conv2d(x, w, None, *options)
+        assert (y == cpu.conv2d(x, w.copy(), None, *options)).all()
+
+
+def test_the_hash_of_weights_sees_every_bit():
+    weights = pytest.importorskip("flambeau.kernels.cpu.weights")
+    w = draw(3, 2, 3, 3)
+    seen, bits = {weights.fingerprint(w)}, w.view(np.uint32).reshape(-1)
+    for i in range(bits.size):
+        for bit in range(32):
+            bits[i] ^= np.uint32(1 << bit)
+            seen.add(weights.fingerprint(w))
+            bits[i] ^= np.uint32(1 << bit)
+    assert len(seen) == 1 + 32 * bits.size
+
+
+def test_weights_at_the_place_of_dead_ones_are_their_own():
+    cpu = pytest.importorskip("flambeau.kernels.cpu")
+    weights = cpu.conv.weights
+    x, options = draw(1, 4, 5, 5), ((1, 1), (0, 0), (1, 1), 1)
+    for value in range(20):  # each takes the memory, and mostly the id, of the one before
+        w = np.full((16, 4, 3, 3), value, np.float32)
+        kept = len(weights._kept)
+        expected = reference.conv2d(x, w, None, *options)
+        np.testing.assert_allclose(cpu.conv2d(x, w, None, *options), expected, rtol=1e-5, atol=1e-5)
+        assert len(weights._kept) == kept + 1
+        del w
+        assert len(weights._kept) == kept
+
+
+def test_weights_that_change_their_type_or_shape_in_place_are_their_own():
+    cpu = pytest.importorskip("flambeau.kernels.cpu")
+    x, w, options = draw(1, 4, 5, 5), draw(18, 4, 3, 2), ((1, 1), (0, 0), (1, 1), 1)
+    cpu.conv2d(x, w, None, *options)
+    w.shape = 18, 4, 2, 3
+    expected = reference.conv2d(x, w, None, *options)
+    np.testing.assert_allclose(cpu.conv2d(x, w, None, *options), expected, atol=1e-4)
+    w.shape = 18, 4, 3, 2
+    w.dtype = "f8"
+    expected = reference.conv2d(x.astype("f8"), w, None, *options)
+    np.testing.assert_allclose(cpu.conv2d(x.astype("f8"), w, None, *options), expected, rtol=1e-9)
+
+
+def test_fixed_weights_are_not_looked_at_again():
+    weights = pytest.importorskip("flambeau.kernels.cpu.weights")
+    w = draw(4, 3, 3, 3)
+    assert not weights.cannot_change(w)
+    w.flags.writeable = False
+    assert weights.cannot_change(w)
+    assert not weights.cannot_change(w[:2])  # the array that it is a part of may be written to

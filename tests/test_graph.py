@@ -168,3 +168,10 @@ def test_clones_of_graphs_are_apart():
     assert net["first"].weight.any()
     assert twin.steps == net.steps
     assert repr(copy.deepcopy(net)) == repr(pickle.loads(pickle.dumps(net))) == repr(net)
+
+
+def test_a_module_shared_by_a_graph_and_a_container_in_it_keeps_what_each_use_saved():
+    norm = nn.BatchNorm1d(3)
+    x = nngraph.inputs("x")
+    net = nngraph.Graph(x, nn.Sequential(nn.Tanh(), norm)(norm(x)) + x).astype("f8")
+    nn.gradcheck(net, np.random.default_rng(0).normal(size=(5, 3)))

@@ -160,6 +160,87 @@ def test_strided_inputs_give_the_same(case, device):
         close(a, b, 1e-5)
 
 
+def channels_last(a):
+    """Images with their channels innermost in memory; other arrays as they are."""
+    if a.dtype.kind != "f" or a.ndim != 4:
+        return a
+    return np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+
+
+@each
+@pytest.mark.parametrize("package", ["reference", "cpu"])
+def test_channels_last_memory_gives_the_same(case, package):
+    if all(a.ndim != 4 for a in flat(case.draw())):
+        return
+
+    def once(arrange):
+        module = case.make()
+        nn.seed(1)
+        x = spread(arrange, case.draw())
+        y = module(x)
+        dx = module.backward(x, spread(arrange, gradient(y)))
+        moved = [np.asarray(a) for _, a in module.named_buffers()]
+        return flat(y), flat(dx), flat(tuple(module.gradients())), moved
+
+    with kernels.use(package):
+        expected = once(np.copy)
+        got = once(channels_last)
+    for a, b in zip(got, expected, strict=True):
+        close(a, b, 1e-5)
+
+
+KEEP_MEMORY = """
+    ReLU() ReLU6() LeakyReLU() ELU() Sigmoid() Tanh() Softplus() PReLU() PReLU(37) Softmax() Exp()
+    Abs() Power(2) Affine(2.0,1.0) Scale(37) BatchNorm2d(37) BatchNorm2d(37,affine=False) Dropout()
+    MaxPool2d(3,2,1) MaxPool2d(2,dilation=2) MaxPool2d(3,2,ceil_mode=True) MaxPool2d((2,3),(3,1))
+    AvgPool2d(3,2,1) AvgPool2d(2) AvgPool2d(3,2,1,True,False) AvgPool2d((2,3),(3,1))
+    AdaptiveAvgPool2d(3) AdaptiveAvgPool2d((2,None)) AdaptiveAvgPool2d(11) LocalResponseNorm(5)
+    LocalResponseNorm(4,0.5,0.6,2.0) LocalResponseNorm(3,1.5,region='within') ZeroPad2d((1,2,0,-1))
+    Concat(1,ReLU(),Sigmoid(),Identity()) ConcatTable(ReLU(),Sigmoid())
+""".split()
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("shape", [(2, 37, 9, 7), (1, 37, 31, 33), (3, 600, 10, 11)], ids=str)
+@pytest.mark.parametrize("text", KEEP_MEMORY)
+def test_channels_last_memory_stays_channels_last(text, shape, dtype):
+    def once(package, arrange):
+        generator = np.random.default_rng(5)
+        with kernels.use(package):
+            module = eval(text.replace("37", str(shape[1])), vars(nn)).astype(dtype)
+            nn.seed(1)
+            x = arrange(generator.normal(size=shape).astype(dtype))
+            y = module(x)
+            dx = module.backward(x, spread(arrange, gradient(y)))
+            return flat(y), flat(dx), flat(tuple(module.gradients()))
+
+    expected = once("reference", np.copy)
+    y, dx, gradients = once("cpu", channels_last)
+    assert all(a.transpose(0, 2, 3, 1).flags.c_contiguous for a in y + dx)
+    for a, b in zip((y, dx, gradients), expected, strict=True):
+        close(a, b, 2e-5 if dtype == "f4" else 1e-12)
+
+
+@pytest.mark.parametrize("most", ["C", "channels-last"])
+def test_joined_images_have_the_memory_order_of_most(most):
+    generator = np.random.default_rng(5)
+    xs = [generator.normal(size=(2, c, 5, 4)).astype("f4") for c in (3, 20, 2)]
+    turned = [channels_last(x) if (x.shape[1] == 20) == (most != "C") else x for x in xs]
+    with kernels.use("cpu"):
+        y = nn.JoinTable(1)(*turned)
+    assert y.flags.c_contiguous == (most == "C")
+    assert (y == np.concatenate(xs, 1)).all()
+
+
+def test_statistics_of_channels_last_images_are_exact_where_the_mean_is_large():
+    x = np.random.default_rng(5).normal(1e4, 1, (4, 6, 50, 40)).astype("f4")
+    with kernels.use("cpu"):
+        y = nn.BatchNorm2d(6)(channels_last(x))
+    exact = x - x.mean((0, 2, 3), dtype="f8", keepdims=True)
+    exact /= np.sqrt(np.square(exact).mean((0, 2, 3), keepdims=True) + 1e-5)
+    np.testing.assert_allclose(y, exact, rtol=0, atol=1e-3)
+
+
 @each
 def test_an_empty_batch_passes(case, device):
     if not case.empty:
@@ -261,3 +342,65 @@ def test_the_dtype_is_kept(case, device):
     for dtype in ("f4", "f8"):
         y, dx, grads = run(case, device, dtype)
         assert {a.dtype for a in y + dx + grads if a.dtype.kind == "f"} <= {np.dtype(dtype)}
+
+
+INTEGERS = [
+    "AdaptiveAvgPool2d(1)",
+    "AvgPool2d(2)",
+    "BatchNorm2d(3)",
+    "ConvTranspose2d(3, 2, 1)",
+    "Dropout(0.3)",
+    "LogSoftmax(1)",
+    "Scale(3)",
+    "Sigmoid()",
+    "Softmax(1)",
+]
+
+
+@pytest.mark.parametrize("text", INTEGERS)
+def test_integers_are_refused_where_they_would_be_cut_off(text):
+    with pytest.raises(ValueError, match=r"x must hold floats; .* — got x \(2, 3, 4, 4\) uint8"):
+        eval(text, vars(nn))(np.ones((2, 3, 4, 4), "u1"))
+
+
+LAYERS = [
+    *INTEGERS,
+    "Abs()",
+    "Clamp(-1, 1)",
+    "Conv2d(3, 2, 3)",
+    "ELU()",
+    "Exp()",
+    "LeakyReLU(0.1)",
+    "Linear(4, 2)",
+    "LocalResponseNorm(3)",
+    "Log()",
+    "MaxPool2d(2)",
+    "PReLU(3)",
+    "Power(2)",
+    "ReLU()",
+    "ReLU6()",
+    "Softplus()",
+    "Tanh()",
+    "ZeroPad2d(1)",
+]
+
+
+@pytest.mark.parametrize("text", LAYERS)
+def test_a_gradient_of_another_shape_than_the_output_is_refused(text, device):
+    module = put(eval(text, vars(nn)), device)
+    x = move(np.ones((2, 3, 4, 4), "f4"), device)
+    y = module(x)
+    with pytest.raises(ValueError, match="dy must have the shape of y"):
+        module.backward(x, kernels.of(y).zeros(y, y.shape[1:], y.dtype))
+
+
+@each
+def test_inputs_at_odd_addresses_give_the_same(case):
+    def shifted(a):
+        y = np.zeros(a.nbytes + 1, "u1")[1:].view(a.dtype).reshape(a.shape)
+        y[...] = a
+        return y
+
+    module = case.make().eval()
+    x = case.draw()
+    close(flat(module(spread(shifted, x))), flat(module(x)), 1e-6)

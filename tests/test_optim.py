@@ -351,3 +351,14 @@ def test_a_schedule_goes_on_from_its_state(name, args, theirs, their_args):
     schedule.step()
     again.step()
     assert other.lr == optimizer.lr
+
+
+def test_read_only_parameters_are_not_written_to():
+    net = nn.Linear(3, 2)
+    net.weight.flags.writeable = False  # as memory that is mapped from a file
+    net.grad_weight[...] = 1
+    before = net.weight.copy()
+    for optimizer in (nn.optim.SGD(net, 0.1), nn.optim.Adam(net)):
+        with pytest.raises(ValueError, match="read-only"):
+            optimizer.step()
+    assert (net.weight == before).all()

@@ -18,9 +18,18 @@ from flambeau.kernels.cpu.activation import (
     tanh,
     tanh_backward,
 )
+from flambeau.kernels.cpu.arrays import (
+    cast,
+    concatenate,
+    contiguous,
+    copy,
+    empty,
+    split,
+)
 from flambeau.kernels.cpu.conv import (
     conv2d,
     conv2d_backward,
+    conv2d_fused,
     conv_transpose2d,
     conv_transpose2d_backward,
 )
@@ -76,6 +85,14 @@ from flambeau.kernels.cpu.pooling import (
     max_pool2d,
     max_pool2d_backward,
 )
+from flambeau.kernels.cpu.recurrent import (
+    gru,
+    gru_backward,
+    lstm,
+    lstm_backward,
+    rnn,
+    rnn_backward,
+)
 from flambeau.kernels.cpu.softmax import (
     log_softmax,
     log_softmax_backward,
@@ -86,14 +103,8 @@ from flambeau.kernels.reference.arrays import (
     accumulate,
     array,
     assign,
-    cast,
-    concatenate,
-    contiguous,
-    copy,
-    empty,
     fill,
     numpy,
-    split,
     zeros,
 )
 
@@ -121,6 +132,7 @@ __all__ = [
     "contiguous",
     "conv2d",
     "conv2d_backward",
+    "conv2d_fused",
     "conv_transpose2d",
     "conv_transpose2d_backward",
     "copy",
@@ -133,6 +145,8 @@ __all__ = [
     "exp",
     "exp_backward",
     "fill",
+    "gru",
+    "gru_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
@@ -143,6 +157,8 @@ __all__ = [
     "log_backward",
     "log_softmax",
     "log_softmax_backward",
+    "lstm",
+    "lstm_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "maximum",
@@ -162,6 +178,8 @@ __all__ = [
     "prelu_backward",
     "relu",
     "relu_backward",
+    "rnn",
+    "rnn_backward",
     "sgd_step",
     "sigmoid",
     "sigmoid_backward",

@@ -39,8 +39,16 @@ void KERNEL(leaky_relu_backward)(const real *x, const real *dy, real *dx, double
   for (i64 i = 0; i < n; i++) dx[i] = x[i] > 0 ? dy[i] : factor * dy[i];
 }
 
-/* x (n, c, s), w (c,) */
+/* x (n, c, s), w (c,); with s = 1 the loops go over the channels */
 void KERNEL(prelu)(const real *x, const real *w, real *y, i64 n, i64 c, i64 s) {
+  if (s == 1) {
+#pragma omp parallel for if (n * c > PARALLEL_ABOVE)
+    for (i64 row = 0; row < n; row++)
+#pragma omp simd
+      for (i64 k = 0; k < c; k++)
+        y[row * c + k] = x[row * c + k] > 0 ? x[row * c + k] : w[k] * x[row * c + k];
+    return;
+  }
 #pragma omp parallel for if (n * c * s > PARALLEL_ABOVE)
   for (i64 row = 0; row < n * c; row++) {
     const real slope = w[row % c];
@@ -51,6 +59,14 @@ void KERNEL(prelu)(const real *x, const real *w, real *y, i64 n, i64 c, i64 s) {
 
 void KERNEL(prelu_backward)(const real *x, const real *dy, const real *w, real *dx, i64 n, i64 c,
                             i64 s) {
+  if (s == 1) {
+#pragma omp parallel for if (n * c > PARALLEL_ABOVE)
+    for (i64 row = 0; row < n; row++)
+#pragma omp simd
+      for (i64 k = 0; k < c; k++)
+        dx[row * c + k] = x[row * c + k] > 0 ? dy[row * c + k] : w[k] * dy[row * c + k];
+    return;
+  }
 #pragma omp parallel for if (n * c * s > PARALLEL_ABOVE)
   for (i64 row = 0; row < n * c; row++) {
     const real slope = w[row % c];

@@ -1,11 +1,7 @@
 """Functions of one value, applied to every element: C kernels."""
 
-import math
-
-import numpy as np
-
 from flambeau.kernels import reference
-from flambeau.kernels.cpu import native
+from flambeau.kernels.cpu import columns, layout, native
 
 
 def relu(x):
@@ -42,9 +38,9 @@ def prelu(x, w):
     """y = x where x > 0, else w x"""
     if not native.takes(x, w):
         return reference.prelu(x, w)
-    x, w = reference.contiguous(x), reference.contiguous(w)
-    y = np.empty_like(x)
-    native.call("prelu", x, w, y, *_planes(x, w))
+    (x,), sizes = _by_slope(w, x)
+    y = layout.empty_like(x)
+    native.call("prelu", layout.block(x), reference.contiguous(w), layout.block(y), *sizes)
     return y
 
 
@@ -52,22 +48,32 @@ def prelu_backward(x, dy, w, dw, want_dx):
     """dx = dy where x > 0, else w dy; dw += Σ dy x over x ≤ 0"""
     if not native.takes(x, dy, w, dw):
         return reference.prelu_backward(x, dy, w, dw, want_dx)
-    x, dy, w = (reference.contiguous(a) for a in (x, dy, w))
+    (x, dy), sizes = _by_slope(w, x, dy)
+    memory = layout.block(x), layout.block(dy)
     if dw is not None:
-        native.call("prelu_slopes", x, dy, dw, *_planes(x, w))
+        _add_slopes(x, dy, dw, *sizes)
     if not want_dx:
         return None
-    dx = np.empty_like(x)
-    native.call("prelu_backward", x, dy, w, dx, *_planes(x, w))
+    dx = layout.empty_like(x)
+    native.call("prelu_backward", *memory, reference.contiguous(w), layout.block(dx), *sizes)
     return dx
 
 
-def _planes(x, w):
-    """x as (n, c, s) with c = len(w)"""
+def _add_slopes(x, dy, dw, n, c, s):
+    """dw += Σ dy x over x ≤ 0"""
+    if s != 1:
+        native.call("prelu_slopes", layout.block(x), layout.block(dy), dw, n, c, s)
+    else:
+        dw += columns.negative_sums(x, dy, n, c)
+
+
+def _by_slope(w, *xs):
+    """Arrays in one memory order, and their sizes (n, c, s) with c = len(w)."""
     if len(w) > 1:
-        return x.shape[0], x.shape[1], math.prod(x.shape[2:])
-    last = x.shape[-1] if x.ndim else 1
-    return x.size // max(last, 1), 1, last
+        return layout.by_channel(*xs)
+    xs = layout.alike(*xs)
+    last = xs[0].shape[-1] if xs[0].ndim else 1
+    return xs, (xs[0].size // max(last, 1), 1, last)
 
 
 def elu(x, alpha):
@@ -114,9 +120,9 @@ def _forward(name, x, *options):
     """A kernel from x to y."""
     if not native.takes(x):
         return getattr(reference, name)(x, *options)
-    x = reference.contiguous(x)
-    y = np.empty_like(x)
-    native.call(name, x, y, *options, x.size)
+    (x,) = layout.alike(x)
+    y = layout.empty_like(x)
+    native.call(name, layout.block(x), layout.block(y), *options, x.size)
     return y
 
 
@@ -124,7 +130,7 @@ def _backward(name, x, dy, *options):
     """A kernel from x and dy to dx."""
     if not native.takes(x, dy):
         return getattr(reference, name)(x, dy, *options)
-    x, dy = reference.contiguous(x), reference.contiguous(dy)
-    dx = np.empty_like(x)
-    native.call(name, x, dy, dx, *options, x.size)
+    x, dy = layout.alike(x, dy)
+    dx = layout.empty_like(x)
+    native.call(name, *map(layout.block, (x, dy, dx)), *options, x.size)
     return dx

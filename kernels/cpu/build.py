@@ -24,16 +24,20 @@ PROTOTYPE = re.compile(r"^(\w+) KERNEL\((\w+)\)\(([^)]*)\)\s*\{", re.MULTILINE)
 PLAIN = """
 int threads(void);
 void set_threads(int n);
+void adopt_threads(void);
+char *memory_allocate(size_t size);
+void memory_release(char *start);
+void memory_trim(void);
+void memory_stats(i64 *figures);
 int supports_avx2(void);
 int supports_avx512(void);
 """
 
 PLAIN_SOURCE = """
-#include <omp.h>
 #include <math.h>
 typedef long long i64;
-int threads(void) { return omp_get_max_threads(); }
-void set_threads(int n) { omp_set_num_threads(n); }
+#include "blocks.h"
+#include "threads.h"
 #if defined(__x86_64__)
 int supports_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 int supports_avx512(void) {
@@ -77,6 +81,10 @@ def variant(real, isa):
     return os.path.relpath(path)
 
 
+FLAGS = "-O3 -g0".split()
+if os.environ.get("FLAMBEAU_SANITIZE"):  # `make sanitize`: stops at a bad access or undefined step
+    FLAGS = "-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all".split()
+
 VARIANTS = [(real, isa) for real in ("float", "double") for isa in ISAS]
 DECLARATIONS = "\n".join(prototypes(*pair) for pair in VARIANTS)
 
@@ -88,7 +96,7 @@ ffi.set_source(
     sources=[variant(*pair) for pair in VARIANTS],
     include_dirs=[str(HERE)],
     depends=[str(path) for path in [*sources(), *HERE.glob("*.h")]],
-    extra_compile_args="-O3 -std=gnu11 -fopenmp -fno-math-errno -fno-trapping-math -g0".split(),
-    extra_link_args=["-fopenmp"],
+    extra_compile_args=[*"-std=gnu11 -fopenmp -fno-math-errno -fno-trapping-math".split(), *FLAGS],
+    extra_link_args=["-fopenmp", *(f for f in FLAGS if f.startswith("-fsanitize"))],
     optional=True,  # without a compiler the package installs all the same and says so when used
 )

@@ -5,8 +5,29 @@ import math
 import numpy as np
 
 from flambeau.kernels import reference
-from flambeau.kernels.cpu import conv_depthwise, native
+from flambeau.kernels.cpu import (
+    activation,
+    conv_depthwise,
+    conv_gradient,
+    conv_last,
+    elementwise,
+    native,
+    weights,
+    winograd,
+)
+from flambeau.kernels.cpu.arrays import contiguous
+from flambeau.kernels.cpu.conv_algorithm import algorithm, chosen
+from flambeau.kernels.cpu.layout import channels_last, prefers_channels_last
 from flambeau.kernels.reference.conv import output_size, transposed_size
+
+__all__ = [
+    "algorithm",
+    "conv2d",
+    "conv2d_backward",
+    "conv2d_fused",
+    "conv_transpose2d",
+    "conv_transpose2d_backward",
+]
 
 DEPTH = 256  # terms of a sum that are taken in one go, so that panels stay in the caches
 COLUMNS = 384  # results of a row in a block
@@ -52,7 +73,7 @@ def gather(x, w, b, y, grid, stride, start, step, place):
     n, c, h, width = x.shape
     turned = w.swapaxes(1, 2)
     if p * q > 1 or not turned.flags.c_contiguous:
-        w = turned = reference.contiguous(w)
+        w = turned = contiguous(w)
     strides = [s // w.itemsize for s in w.strides[:3]]
     windows = n * grid[0] * grid[1]
     count = threads(windows * w.size)
@@ -109,7 +130,11 @@ def phases(size, taps, stride, padding, dilation):
 
 
 def transposed(x, w, b, size, stride, padding, dilation, groups):
-    """The transposed convolution of contiguous arrays: an image of the given size."""
+    """The transposed convolution: an image of the given size."""
+    if not conv_depthwise.takes(w, groups) and conv_gradient.takes(x, w, groups):
+        options = stride, padding, dilation, groups
+        return conv_gradient.transposed(x, w, b, size, *options, phases)
+    x, w = contiguous(x), contiguous(w)
     y = np.empty((len(x), groups * w.shape[1], *size), x.dtype)
     if y.size == 0:
         return y
@@ -137,6 +162,10 @@ def add_weight_gradient(x, dy, dw, stride, padding, dilation, groups):
     """dw[k, c, p, q] += Σ dy[n, k, i, j] x[n, c, i stride + p dilation - padding, …]"""
     if x.size == 0 or dy.size == 0:
         return
+    if x.dtype == np.float32 and groups == 1:
+        conv_gradient.add_weight_gradient(x, dy, dw, stride, padding, dilation)
+        return
+    x, dy = contiguous(x), contiguous(dy)
     if conv_depthwise.takes(dw, groups):
         conv_depthwise.weight_gradient(x, dy, dw, stride, padding, dilation)
         return
@@ -158,16 +187,53 @@ def add_weight_gradient(x, dy, dw, stride, padding, dilation, groups):
 
 def add_bias_gradient(dy, db):
     """db += Σ dy"""
+    if prefers_channels_last(dy):
+        dy = channels_last(dy)
+        native.call("pixel_sums", dy, db, dy.size // max(1, len(db)), len(db))
+        return
+    dy = contiguous(dy)
     native.call("channel_sums", dy, db, len(dy), dy.shape[1], dy.shape[2] * dy.shape[3])
 
 
 def conv2d(x, w, b, stride, padding, dilation, groups):
     """y = w * x + b        x (n, c, h, w), w (k, c/groups, p, q) -> y (n, k, h', w')"""
-    if not native.takes(x, w, b):
-        return reference.conv2d(x, w, b, stride, padding, dilation, groups)
+    return conv2d_fused(x, w, b, None, None, None, stride, padding, dilation, groups)
+
+
+def conv2d_fused(x, w, b, other, low, high, stride, padding, dilation, groups):
+    """y = clamp(w * x + b + other, low, high)        other, low, high may be None"""
+    options = stride, padding, dilation, groups
+    if not native.takes(x, w, b, other):
+        return reference.conv2d_fused(x, w, b, other, low, high, *options)
     grid = output_size(x.shape[2:], w.shape[2:], stride, padding, dilation)
-    x, w = reference.contiguous(x), reference.contiguous(w)
-    return convolve(x, w, b, grid, stride, padding, dilation, groups)
+    return forward(x, w, b, other, limits_of(low, high), grid, *options)
+
+
+def forward(x, w, b, other, limits, grid, stride, padding, dilation, groups):
+    """y = clamp(w * x + b + other, *limits) for a grid of windows, by the best algorithm."""
+    options = stride, padding, dilation, groups
+    name = chosen(x, w, grid, stride, dilation, groups)
+    if name == "direct":
+        packed = weights.panels(w, groups, False)
+        k, kernel = len(w), w.shape[2:]
+        return conv_last.convolve(x, packed, b, other, limits, k, kernel, grid, *options)
+    if name.startswith("winograd"):
+        m = int(name[-1])
+        packed = winograd.transformed(w, m, False)
+        return winograd.convolve(x, packed, b, other, limits, len(w), m, grid, padding)
+    if name == "depthwise" and conv_depthwise.takes_last(x, w):
+        return conv_last.channel_by_channel(x, w, b, other, limits, grid, *options[:3])
+    x, w = contiguous(x), contiguous(w)
+    y = convolve(x, w, b, grid, *options)
+    y = y if other is None else elementwise.add([y, other])
+    return y if limits is None else activation.clamp(y, *limits)
+
+
+def limits_of(low, high):
+    """(low, high), infinite where there is none; None where there are none."""
+    if low is None and high is None:
+        return None
+    return -math.inf if low is None else low, math.inf if high is None else high
 
 
 def conv2d_backward(x, dy, w, dw, db, stride, padding, dilation, groups, want_dx):
@@ -176,7 +242,6 @@ def conv2d_backward(x, dy, w, dw, db, stride, padding, dilation, groups, want_dx
         return reference.conv2d_backward(
             x, dy, w, dw, db, stride, padding, dilation, groups, want_dx
         )
-    x, dy, w = (reference.contiguous(a) for a in (x, dy, w))
     if dw is not None:
         add_weight_gradient(x, dy, dw, stride, padding, dilation, groups)
     if db is not None:
@@ -193,7 +258,6 @@ def conv_transpose2d(x, w, b, stride, padding, output_padding, dilation, groups)
             x, w, b, stride, padding, output_padding, dilation, groups
         )
     size = transposed_size(x.shape[2:], w.shape[2:], stride, padding, output_padding, dilation)
-    x, w = reference.contiguous(x), reference.contiguous(w)
     return transposed(x, w, b, size, stride, padding, dilation, groups)
 
 
@@ -203,11 +267,11 @@ def conv_transpose2d_backward(x, dy, w, dw, db, stride, padding, dilation, group
         return reference.conv_transpose2d_backward(
             x, dy, w, dw, db, stride, padding, dilation, groups, want_dx
         )
-    x, dy, w = (reference.contiguous(a) for a in (x, dy, w))
     if dw is not None:
         add_weight_gradient(dy, x, dw, stride, padding, dilation, groups)
     if db is not None:
         add_bias_gradient(dy, db)
     if want_dx:
-        return convolve(dy, w, None, x.shape[2:], stride, padding, dilation, groups)
+        options = stride, padding, dilation, groups
+        return forward(dy, w, None, None, None, x.shape[2:], *options)
     return None

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from flambeau.kernels.cpu import native
+from flambeau.kernels.cpu import memory, native, weights
 
 MOST_FILTERS = 4  # a channel with more is better served by the matrix product
 SPARE = 64  # numbers that the widest loop may touch past the end
@@ -14,6 +14,11 @@ PARALLEL_ABOVE = 100_000  # multiply-adds
 def takes(w, groups):
     """True when each channel has few filters of its own."""
     return groups > 1 and w.shape[1] == 1 and len(w) // groups <= MOST_FILTERS
+
+
+def takes_last(x, w):
+    """True when a channel has one filter, and the channels fill vectors of the kernel for them."""
+    return x.dtype == np.float32 and len(w) == x.shape[1] >= weights.panel_width() // 2
 
 
 @functools.lru_cache(maxsize=256)
@@ -48,16 +53,16 @@ def plan(x, w, y, stride, padding, dilation):
 def forward(x, w, b, y, stride, padding, dilation):
     """y = w * x + b"""
     shape, table, _, size = plan(x, w, y, stride, padding, dilation)
-    native.call("depthwise", x, w, b, y, shape, table, np.empty(size, x.dtype))
+    native.call("depthwise", x, w, b, y, shape, table, memory.empty(size, x.dtype))
 
 
 def input_gradient(dy, w, dx, stride, padding, dilation):
     """dx = the transposed convolution of dy"""
     shape, table, firsts, size = plan(dx, w, dy, stride, padding, dilation)
-    native.call("depthwise_input", dy, w, dx, shape, table, firsts, np.empty(size, dy.dtype))
+    native.call("depthwise_input", dy, w, dx, shape, table, firsts, memory.empty(size, dy.dtype))
 
 
 def weight_gradient(x, dy, dw, stride, padding, dilation):
     """dw += Σ dy x"""
     shape, table, _, size = plan(x, dw, dy, stride, padding, dilation)
-    native.call("depthwise_weight", x, dy, dw, shape, table, np.empty(size, x.dtype))
+    native.call("depthwise_weight", x, dy, dw, shape, table, memory.empty(size, x.dtype))

@@ -38,3 +38,29 @@ void KERNEL(dropout)(const real *x, real *y, i64 n, i64 key0, i64 key1, i64 coun
       y[start + i] = words[i] >= least ? x[start + i] * factor : 0;
   }
 }
+
+enum { DROPOUT_RUN = 4 * PHILOX_BLOCKS - 3, DROPOUT_CHANNELS = 16 };
+
+/* As dropout for x (n, s, c), whose elements are counted in the order n, c, s: the words of some
+   neighbouring channels are drawn for a run of positions, and used crosswise. */
+void KERNEL(dropout_channels)(const real *x, real *y, i64 n, i64 c, i64 s, i64 key0, i64 key1,
+                              i64 counter, i64 least, double scale) {
+  const real factor = scale;
+#pragma omp parallel for collapse(2) if (n * c * s > PARALLEL_ABOVE)
+  for (i64 image = 0; image < n; image++)
+    for (i64 at = 0; at < c; at += DROPOUT_CHANNELS)
+      for (i64 start = 0; start < s; start += DROPOUT_RUN) {
+        uint32_t words[4 * PHILOX_BLOCKS];
+        real factors[DROPOUT_RUN][DROPOUT_CHANNELS];
+        const i64 width = min_i64(DROPOUT_CHANNELS, c - at), run = min_i64(DROPOUT_RUN, s - start);
+        const i64 from = (image * s + start) * c + at;
+        for (i64 k = 0; k < width; k++) {
+          const i64 first = (image * c + at + k) * s + start;
+          philox_words((uint32_t)key0, (uint32_t)key1, (uint64_t)(counter + first / 4), words);
+          for (i64 i = 0; i < run; i++) factors[i][k] = words[first % 4 + i] >= least ? factor : 0;
+        }
+        for (i64 i = 0; i < run; i++)
+          for (i64 k = 0; k < width; k++)
+            y[from + i * c + k] = factors[i][k] == 0 ? 0 : x[from + i * c + k] * factors[i][k];
+      }
+}

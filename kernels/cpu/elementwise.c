@@ -35,9 +35,22 @@ void KERNEL(affine)(const real *x, real *y, double scale, double shift, i64 n) {
   for (i64 i = 0; i < n; i++) y[i] = factor * x[i] + summand;
 }
 
+/* y = w x + b for x (n, c) */
+static void scale_columns(const real *x, const real *w, const real *b, real *y, i64 n, i64 c) {
+#pragma omp parallel for if (n * c > PARALLEL_ABOVE)
+  for (i64 row = 0; row < n; row++)
+#pragma omp simd
+    for (i64 k = 0; k < c; k++)
+      y[row * c + k] = (w ? w[k] : 1) * x[row * c + k] + (b ? b[k] : 0);
+}
+
 /* x (n, c, s) */
 void KERNEL(channel_scale)(const real *x, const real *w, const real *b, real *y, i64 n, i64 c,
                            i64 s) {
+  if (s == 1) {
+    scale_columns(x, w, b, y, n, c);
+    return;
+  }
 #pragma omp parallel for if (n * c * s > PARALLEL_ABOVE)
   for (i64 row = 0; row < n * c; row++) {
     const real factor = w ? w[row % c] : 1, summand = b ? b[row % c] : 0;

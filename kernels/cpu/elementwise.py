@@ -1,11 +1,7 @@
 """Sums, products and powers, element by element: C kernels."""
 
-import math
-
-import numpy as np
-
 from flambeau.kernels import reference
-from flambeau.kernels.cpu import native
+from flambeau.kernels.cpu import columns, layout, native
 
 
 def add(xs):
@@ -32,23 +28,23 @@ def maximum_backward(xs, dy):
     """dx_i = dy where x_i is the greatest, the first of equals; else 0"""
     if not native.takes(*xs, dy):
         return reference.maximum_backward(xs, dy)
-    xs = [reference.contiguous(x) for x in xs]
-    y, left, dxs = maximum(xs), reference.copy(dy), []
+    xs = layout.alike(*xs)
+    y, left, dxs = maximum(xs), layout.copied(dy, xs[0]), []
     for x in xs:
-        dx = np.empty_like(x)
-        native.call("maximum_backward", x, y, left, dx, x.size)
+        dx = layout.empty_like(x)
+        native.call("maximum_backward", *map(layout.block, (x, y, left, dx)), x.size)
         dxs.append(dx)
     return dxs
 
 
 def _fold(name, xs):
     """Join arrays two by two, from left to right."""
-    if len(xs) == 1:
-        return reference.copy(xs[0])
-    x, *rest = [reference.contiguous(x) for x in xs]
-    y = np.empty_like(x)
+    x, *rest = layout.alike(*xs)
+    if not rest:
+        return layout.copied(x, x)
+    y = layout.empty_like(x)
     for other in rest:
-        native.call(name, x, other, y, y.size)
+        native.call(name, *map(layout.block, (x, other, y)), y.size)
         x = y
     return y
 
@@ -64,9 +60,10 @@ def channel_scale(x, w, b):
     """y = w x + b in each channel"""
     if not native.takes(x, w, b):
         return reference.channel_scale(x, w, b)
-    x, w, b = (None if a is None else reference.contiguous(a) for a in (x, w, b))
-    y = np.empty_like(x)
-    native.call("channel_scale", x, w, b, y, *_planes(x))
+    w, b = (None if a is None else reference.contiguous(a) for a in (w, b))
+    (x,), sizes = layout.by_channel(x)
+    y = layout.empty_like(x)
+    native.call("channel_scale", layout.block(x), w, b, layout.block(y), *sizes)
     return y
 
 
@@ -75,14 +72,21 @@ def channel_scale_backward(x, dy, w, dw, db, want_dx):
     if not native.takes(x, dy, w, dw, db):
         return reference.channel_scale_backward(x, dy, w, dw, db, want_dx)
     if dw is not None or db is not None:
-        x, dy = reference.contiguous(x), reference.contiguous(dy)
-        native.call("channel_scale_sums", x, dy, dw, db, *_planes(x))
+        (x, dy), sizes = layout.by_channel(x, dy)
+        _add_channel_sums(x, dy, dw, db, *sizes)
     return channel_scale(dy, w, None) if want_dx else None
 
 
-def _planes(x):
-    """(n, c, product of the other axes)"""
-    return x.shape[0], x.shape[1], math.prod(x.shape[2:])
+def _add_channel_sums(x, dy, dw, db, n, c, s):
+    """dw += Σ dy x, db += Σ dy"""
+    if s != 1:
+        native.call("channel_scale_sums", x, dy, dw, db, n, c, s)
+        return
+    sums, products = columns.sums(x, None, dy, n, c)
+    if dw is not None:
+        dw += products
+    if db is not None:
+        db += sums
 
 
 def power(x, exponent):
@@ -129,15 +133,15 @@ def abs_backward(x, dy):
 
 def _one(name, x, *options):
     """A kernel from x to y."""
-    x = reference.contiguous(x)
-    y = np.empty_like(x)
-    native.call(name, x, y, *options, x.size)
+    (x,) = layout.alike(x)
+    y = layout.empty_like(x)
+    native.call(name, layout.block(x), layout.block(y), *options, x.size)
     return y
 
 
 def _two(name, x, dy):
     """A kernel from x and dy to dx."""
-    x, dy = reference.contiguous(x), reference.contiguous(dy)
-    dx = np.empty_like(x)
-    native.call(name, x, dy, dx, x.size)
+    x, dy = layout.alike(x, dy)
+    dx = layout.empty_like(x)
+    native.call(name, *map(layout.block, (x, dy, dx)), x.size)
     return dx

@@ -24,9 +24,9 @@ INLINE float exponential_rest(float x, float *n) {
 /* 2ⁿ for −126 ≤ n ≤ 127 */
 INLINE float power_of_two(int n) {
   union {
-    int bits;
+    uint32_t bits;
     float value;
-  } two = {(n + 127) * (1 << 23)};
+  } two = {((uint32_t)n + 127) << 23}; /* n of NaN is any number: unsigned, for it overflows */
   return two.value;
 }
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from flambeau.kernels import reference
-from flambeau.kernels.cpu import native
+from flambeau.kernels.cpu import memory, native
 from flambeau.kernels.cpu.softmax import softmax
 
 _CHUNK = 4096  # so many squares are added in the arrays' own precision, the rest in float64
@@ -22,7 +22,8 @@ def nll_loss_backward(x, target, weight, ignore_index, scale):
     """dx = −scale · weight[t] at the target's class, else 0"""
     if not native.takes(x, weight):
         return reference.nll_loss_backward(x, target, weight, ignore_index, scale)
-    dx = np.zeros(x.shape, x.dtype)
+    dx = memory.empty(x.shape, x.dtype)
+    dx.fill(0)
     target, weight = _contiguous(target), _contiguous(weight)
     native.call("nll_loss_backward", dx, target, weight, *_sizes(x), ignore_index, scale)
     return dx
@@ -39,7 +40,8 @@ def cross_entropy_backward(x, target, weight, ignore_index, smoothing, scale):
     """dx = scale · (softmax(x) Σ share − share)"""
     if not native.takes(x, weight):
         return reference.cross_entropy_backward(x, target, weight, ignore_index, smoothing, scale)
-    dx, target, weight = softmax(x, 1), _contiguous(target), _contiguous(weight)
+    dx = softmax(reference.contiguous(x), 1)
+    target, weight = _contiguous(target), _contiguous(weight)
     options = ignore_index, smoothing, scale
     native.call("cross_entropy_backward", dx, target, weight, *_sizes(x), *options)
     return dx
@@ -60,7 +62,7 @@ def mse_loss_backward(x, target, scale):
     if not native.takes(x, target):
         return reference.mse_loss_backward(x, target, scale)
     x, target = _contiguous(x), _contiguous(target)
-    dx = np.empty_like(x)
+    dx = memory.empty(x.shape, x.dtype)
     native.call("mse_loss_backward", x, target, dx, x.size, scale)
     return dx
 
@@ -68,7 +70,7 @@ def mse_loss_backward(x, target, scale):
 def _sums(name, x, target, weight, *options):
     """The sums of the losses and of the weights of all places, in float64."""
     x, target, weight = (_contiguous(a) for a in (x, target, weight))
-    losses, weights = np.empty((2, target.size), x.dtype)
+    losses, weights = memory.empty((2, target.size), x.dtype)
     native.call(name, x, target, weight, losses, weights, *_sizes(x), *options)
     return float(losses.sum(dtype=np.float64)), float(weights.sum(dtype=np.float64))
 

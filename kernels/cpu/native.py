@@ -1,6 +1,7 @@
 """Calls into the C extension: picks the variant for the processor and for the element type."""
 
 import os
+import threading
 
 import numpy as np
 
@@ -14,6 +15,7 @@ POINTER = {
     np.dtype("i8"): ffi.typeof("long long[]"),
     np.dtype("u1"): ffi.typeof("unsigned char[]"),
 }
+PLAIN = {dtype: ffi.typeof(f"{name} *") for dtype, name in REAL.items()}
 
 
 def supported():
@@ -31,6 +33,15 @@ def _chosen():
 
 isa = _chosen()
 _functions = {}
+_threads = None  # the number that was asked for
+_adopted = threading.local()  # .threads: the number that OpenMP knows in this Python thread
+
+
+def set_threads(n):
+    """Kernels called from now on, from any Python thread, run on n threads."""
+    global _threads
+    lib.set_threads(n)
+    _threads = n
 
 
 def takes(*arrays):
@@ -44,6 +55,9 @@ def call(name, *args):
 
     The first array's dtype picks the variant. Arrays must be C-contiguous.
     """
+    if _threads is not None and getattr(_adopted, "threads", None) != _threads:
+        _adopted.threads = _threads
+        lib.adopt_threads()
     dtype = next(a.dtype for a in args if isinstance(a, np.ndarray))
     key = name, dtype
     function = _functions.get(key)
@@ -56,3 +70,8 @@ def _argument(a):
     if isinstance(a, np.ndarray):
         return ffi.from_buffer(POINTER[a.dtype], a)
     return ffi.NULL if a is None else a
+
+
+def address(x):
+    """The place of the first element of an array of any strides, as an argument of `call`."""
+    return ffi.cast(PLAIN[x.dtype], x.__array_interface__["data"][0])

@@ -67,8 +67,25 @@ void KERNEL(batch_norm_training)(const real *x, const real *w, const real *b, re
   }
 }
 
+/* y = (x - mean) inv_std w + b for x (n, c), whose channels go together as vectors */
+static void normalize_columns(const real *x, const real *w, const real *b, real *y,
+                              const real *mean, const real *inv_std, i64 n, i64 c) {
+#pragma omp parallel for if (n * c > PARALLEL_ABOVE)
+  for (i64 row = 0; row < n; row++) {
+    const real *in = x + row * c;
+    real *out = y + row * c;
+#pragma omp simd
+    for (i64 k = 0; k < c; k++)
+      out[k] = (in[k] - mean[k]) * (w ? inv_std[k] * w[k] : inv_std[k]) + (b ? b[k] : 0);
+  }
+}
+
 void KERNEL(batch_norm)(const real *x, const real *w, const real *b, real *y, const real *mean,
                         const real *inv_std, i64 n, i64 c, i64 s) {
+  if (s == 1) {
+    normalize_columns(x, w, b, y, mean, inv_std, n, c);
+    return;
+  }
 #pragma omp parallel for if (n * c * s > PARALLEL_ABOVE)
   for (i64 i = 0; i < n * c; i++) {
     i64 k = i % c;
@@ -110,92 +127,30 @@ void KERNEL(batch_norm_backward)(const real *x, const real *dy, const real *w, r
   }
 }
 
-/* ---- x (n, c): the values of a channel lie c apart, so that some channels go together */
-
-enum { GROUP = 64 };
-
-/* The moments of `count` neighbouring columns, in two passes over them. */
-static void column_moments(const real *x, double *mean, double *squares, i64 n, i64 c, i64 count) {
-  for (i64 k = 0; k < count; k++) mean[k] = squares[k] = 0;
-  for (i64 i = 0; i < n; i++)
-    for (i64 k = 0; k < count; k++) mean[k] += x[i * c + k];
-  for (i64 k = 0; k < count; k++) mean[k] /= n;
-  for (i64 i = 0; i < n; i++)
-    for (i64 k = 0; k < count; k++) {
-      double distance = x[i * c + k] - mean[k];
-      squares[k] += distance * distance;
-    }
-}
-
-void KERNEL(batch_norm_columns)(const real *x, const real *w, const real *b, real *y, real *mean,
-                                real *inv_std, real *running_mean, real *running_var, i64 n, i64 c,
-                                double momentum, double eps, i64 training) {
+/* dx of x (n, c) in training; centre and slope are Σ dy and Σ dy (x - mean) inv_std² over n. */
+void KERNEL(batch_norm_columns_backward)(const real *x, const real *dy, real *dx, const real *mean,
+                                         const real *scale, const real *centre, const real *slope,
+                                         i64 n, i64 c) {
 #pragma omp parallel for if (n * c > PARALLEL_ABOVE)
-  for (i64 start = 0; start < c; start += GROUP) {
-    i64 count = min_i64(GROUP, c - start);
-    double centre[GROUP], squares[GROUP];
-    real scale[GROUP], shift[GROUP];
-    if (training) column_moments(x + start, centre, squares, n, c, count);
-    for (i64 k = 0; k < count; k++) {
-      if (training)
-        learn(centre[k], squares[k], n, start + k, mean, inv_std, running_mean, running_var,
-              momentum, eps);
-      scale[k] = w ? inv_std[start + k] * w[start + k] : inv_std[start + k];
-      shift[k] = b ? b[start + k] : 0;
-    }
-    for (i64 i = 0; i < n; i++)
-      for (i64 k = 0; k < count; k++) {
-        i64 at = i * c + start + k;
-        y[at] = (x[at] - mean[start + k]) * scale[k] + shift[k];
-      }
-  }
-}
-
-/* As batch_norm_backward. */
-void KERNEL(batch_norm_columns_backward)(const real *x, const real *dy, const real *w, real *dw,
-                                         real *db, real *dx, const real *mean, const real *inv_std,
-                                         i64 n, i64 c, i64 training) {
-#pragma omp parallel for if (n * c > PARALLEL_ABOVE)
-  for (i64 start = 0; start < c; start += GROUP) {
-    i64 count = min_i64(GROUP, c - start);
-    double total[GROUP] = {0}, products[GROUP] = {0};
-    real scale[GROUP], centre[GROUP], slope[GROUP];
-    for (i64 i = 0; i < n; i++)
-      for (i64 k = 0; k < count; k++) {
-        i64 at = i * c + start + k;
-        total[k] += dy[at];
-        products[k] += (x[at] - mean[start + k]) * dy[at];
-      }
-    for (i64 k = 0; k < count; k++) {
-      double inverse = inv_std[start + k];
-      if (db) db[start + k] += total[k];
-      if (dw) dw[start + k] += products[k] * inverse;
-      scale[k] = w ? inverse * w[start + k] : inverse;
-      centre[k] = training ? total[k] / n : 0;
-      slope[k] = training ? products[k] * inverse * inverse / n : 0;
-    }
-    for (i64 i = 0; dx && i < n; i++)
-      for (i64 k = 0; k < count; k++) {
-        i64 at = i * c + start + k;
-        dx[at] = scale[k] * (dy[at] - centre[k] - (x[at] - mean[start + k]) * slope[k]);
-      }
+  for (i64 row = 0; row < n; row++) {
+    const real *in = x + row * c, *by = dy + row * c;
+    real *out = dx + row * c;
+#pragma omp simd
+    for (i64 k = 0; k < c; k++)
+      out[k] = scale[k] * (by[k] - centre[k] - (in[k] - mean[k]) * slope[k]);
   }
 }
 
 /* ---- local response norm
 
    The sizes of one image and the neighbours of a value: from `low` before to `high` after it,
-   over channels (deep) and over the plane (flat). */
+   over channels if `deep`, over rows if `tall`, over columns `wide` apart if that is not 0. */
 typedef struct {
-  i64 c, h, w, deep_low, deep_high, flat_low, flat_high;
+  i64 c, h, w, low, high, deep, tall, wide;
 } Region;
 
-static Region region(i64 c, i64 h, i64 w, i64 low, i64 high, i64 within) {
-  return within ? (Region){c, h, w, 0, 0, low, high} : (Region){c, h, w, low, high, 0, 0};
-}
-
 static Region mirrored(Region r) {
-  return (Region){r.c, r.h, r.w, r.deep_high, r.deep_low, r.flat_high, r.flat_low};
+  return (Region){r.c, r.h, r.w, r.high, r.low, r.deep, r.tall, r.wide};
 }
 
 enum { SPAN = 256 }; /* neighbouring values that are computed together */
@@ -204,10 +159,11 @@ enum { SPAN = 256 }; /* neighbouring values that are computed together */
 INLINE void sum_neighbours(const real *v, real *sums, i64 k, i64 y, i64 x, i64 n, Region r,
                            int squared) {
   for (i64 o = 0; o < n; o++) sums[o] = 0;
-  for (i64 kk = max_i64(0, k - r.deep_low); kk < min_i64(r.c, k + r.deep_high + 1); kk++)
-    for (i64 yy = max_i64(0, y - r.flat_low); yy < min_i64(r.h, y + r.flat_high + 1); yy++)
-      for (i64 shift = -r.flat_low; shift <= r.flat_high; shift++) {
-        i64 from = max_i64(0, -x - shift), to = min_i64(n, r.w - x - shift);
+  const i64 left = r.wide ? r.low : 0, right = r.wide ? r.high : 0;
+  for (i64 kk = max_i64(0, k - r.deep * r.low); kk < min_i64(r.c, k + r.deep * r.high + 1); kk++)
+    for (i64 yy = max_i64(0, y - r.tall * r.low); yy < min_i64(r.h, y + r.tall * r.high + 1); yy++)
+      for (i64 step = -left; step <= right; step++) {
+        i64 shift = step * r.wide, from = max_i64(0, -x - shift), to = min_i64(n, r.w - x - shift);
         const real *near = v + (kk * r.h + yy) * r.w + x + shift;
         for (i64 o = from; o < to; o++) sums[o] += squared ? near[o] * near[o] : near[o];
       }
@@ -229,8 +185,9 @@ INLINE void negative_power(real *v, double beta, i64 n) {
 }
 
 void KERNEL(local_response_norm)(const real *x, real *y, i64 n, i64 c, i64 h, i64 w, i64 low,
-                                 i64 high, i64 within, double alpha, double beta, double k) {
-  Region r = region(c, h, w, low, high, within);
+                                 i64 high, i64 deep, i64 tall, i64 wide, double alpha,
+                                 double beta, double k) {
+  Region r = {c, h, w, low, high, deep, tall, wide};
 #pragma omp parallel for if (n * c * h * w > PARALLEL_ABOVE)
   for (i64 row = 0; row < n * c * h; row++)
     for (i64 start = 0; start < w; start += SPAN) {
@@ -248,8 +205,9 @@ void KERNEL(local_response_norm)(const real *x, real *y, i64 n, i64 c, i64 h, i6
    dx -= 2 alpha beta x Σ work over the windows that hold x. work is as large as x. */
 void KERNEL(local_response_norm_backward)(const real *x, const real *dy, real *dx, real *work,
                                           i64 n, i64 c, i64 h, i64 w, i64 low, i64 high,
-                                          i64 within, double alpha, double beta, double k) {
-  Region r = region(c, h, w, low, high, within);
+                                          i64 deep, i64 tall, i64 wide, double alpha, double beta,
+                                          double k) {
+  Region r = {c, h, w, low, high, deep, tall, wide};
   real factor = (real)(2 * alpha * beta);
 #pragma omp parallel if (n * c * h * w > PARALLEL_ABOVE)
   {

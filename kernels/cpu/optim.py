@@ -28,6 +28,6 @@ def adam_step(w, dw, m, v, step, lr, beta1, beta2, eps, weight_decay, decoupled)
 
 
 def _takes(*arrays):
-    """True for arrays of one dtype that C knows, all contiguous: they are changed in place."""
+    """True for arrays of one dtype that C knows, contiguous and writeable: they change in place."""
     here = [a for a in arrays if a is not None]
-    return native.takes(*here) and all(a.flags.c_contiguous for a in here)
+    return native.takes(*here) and all(a.flags.carray for a in here)

@@ -2,21 +2,22 @@
 
 import math
 
-import numpy as np
-
 from flambeau.kernels import reference
-from flambeau.kernels.cpu import native
+from flambeau.kernels.cpu import layout, native
 
 
 def pad2d(x, padding):
     """y = x with padding (left, right, top, bottom) zeros around it; negative ones crop"""
     if not native.takes(x):
         return reference.pad2d(x, padding)
-    x = reference.contiguous(x)
+    last = layout.prefers_channels_last(x)
+    x = layout.arranged(x, last)
     left, right, top, bottom = padding
     *outer, h, w = x.shape
-    y = np.empty((*outer, h + top + bottom, w + left + right), x.dtype)
-    native.call("pad2d", x, y, math.prod(outer), h, w, *y.shape[-2:], top, left)
+    y = layout.empty_arranged((*outer, h + top + bottom, w + left + right), x.dtype, last)
+    c = outer.pop() if last else 1  # the channels of a position are columns of the plane
+    sizes = math.prod(outer), h, w * c, y.shape[-2], y.shape[-1] * c
+    native.call("pad2d", layout.block(x), layout.block(y), *sizes, top, left * c)
     return y
 
 

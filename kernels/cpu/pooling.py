@@ -1,9 +1,11 @@
 """Pooling over windows of the plane: C kernels."""
 
+import functools
+
 import numpy as np
 
 from flambeau.kernels import reference
-from flambeau.kernels.cpu import native
+from flambeau.kernels.cpu import layout, native
 from flambeau.kernels.reference.pooling import windows
 
 
@@ -11,11 +13,11 @@ def max_pool2d(x, kernel, stride, padding, dilation, ceil):
     """y = the greatest of each window, and its index in the h*w plane (int32)"""
     if not native.takes(x):
         return reference.max_pool2d(x, kernel, stride, padding, dilation, ceil)
-    x = reference.contiguous(x)
-    y = _output(x, kernel, stride, padding, dilation, ceil)
-    index = np.empty(y.shape, np.int32)
+    last = layout.prefers_channels_last(x)
+    x, shape = layout.arranged(x, last), _shape(x, kernel, stride, padding, dilation, ceil)
+    y, index = (layout.empty_arranged(shape, dtype, last) for dtype in (x.dtype, np.int32))
     options = *kernel, *stride, *padding, *dilation
-    native.call("max_pool2d", x, y, index, *_sizes(x, y), *options)
+    _call("max_pool2d", last, x, y, index, *_sizes(x, y, last), *options)
     return y, index
 
 
@@ -23,9 +25,10 @@ def max_pool2d_backward(x, dy, index):
     """dx = Σ dy over the windows whose greatest each x was"""
     if not native.takes(dy):
         return reference.max_pool2d_backward(x, dy, index)
-    dy, dx = reference.contiguous(dy), np.empty(x.shape, dy.dtype)
-    planes, h, w, oh, ow = _sizes(dx, dy)
-    native.call("max_pool2d_backward", dy, index, dx, planes, h * w, oh * ow)
+    dy, dx, last = _gradients(x, dy)
+    *planes, h, w, oh, ow = _sizes(dx, dy, last)
+    index = layout.arranged(index, last)
+    _call("max_pool2d", last, dy, index, dx, *planes, h * w, oh * ow, backward=True)
     return dx
 
 
@@ -33,10 +36,11 @@ def avg_pool2d(x, kernel, stride, padding, ceil, count_padding):
     """y = the mean of each window, the zeros of the padding counted or not"""
     if not native.takes(x):
         return reference.avg_pool2d(x, kernel, stride, padding, ceil, count_padding)
-    x = reference.contiguous(x)
-    y = _output(x, kernel, stride, padding, (1, 1), ceil)
+    last = layout.prefers_channels_last(x)
+    x, shape = layout.arranged(x, last), _shape(x, kernel, stride, padding, (1, 1), ceil)
+    y = layout.empty_arranged(shape, x.dtype, last)
     options = *kernel, *stride, *padding, count_padding
-    native.call("avg_pool2d", x, y, *_sizes(x, y), *options)
+    _call("avg_pool2d", last, x, y, *_sizes(x, y, last), *options)
     return y
 
 
@@ -45,9 +49,12 @@ def avg_pool2d_backward(x, dy, kernel, stride, padding, ceil, count_padding):
     if not native.takes(dy):
         options = kernel, stride, padding, ceil, count_padding
         return reference.avg_pool2d_backward(x, dy, *options)
-    dy, dx = reference.contiguous(dy), np.empty(x.shape, dy.dtype)
+    dy, dx, last = _gradients(x, dy)
     options = *kernel, *stride, *padding, count_padding
-    native.call("avg_pool2d_backward", dy, dx, *_sizes(dx, dy), *options)
+    if last:
+        sides = zip(kernel, stride, padding, strict=True)
+        return _spread(dx, dy, [(*side, count_padding) for side in sides])
+    _call("avg_pool2d", last, dy, dx, *_sizes(dx, dy, last), *options, backward=True)
     return dx
 
 
@@ -55,8 +62,9 @@ def adaptive_avg_pool2d(x, size):
     """y = the means of size[0] x size[1] windows that cover the plane"""
     if not native.takes(x):
         return reference.adaptive_avg_pool2d(x, size)
-    x, y = reference.contiguous(x), np.empty((*x.shape[:2], *size), x.dtype)
-    native.call("adaptive_avg_pool2d", x, y, *_sizes(x, y))
+    last = layout.prefers_channels_last(x)
+    x, y = layout.arranged(x, last), layout.empty_arranged((*x.shape[:2], *size), x.dtype, last)
+    _call("adaptive_avg_pool2d", last, x, y, *_sizes(x, y, last))
     return y
 
 
@@ -64,18 +72,62 @@ def adaptive_avg_pool2d_backward(x, dy, size):
     """dx = Σ dy / size over the windows that hold each x"""
     if not native.takes(dy):
         return reference.adaptive_avg_pool2d_backward(x, dy, size)
-    dy, dx = reference.contiguous(dy), np.empty(x.shape, dy.dtype)
-    native.call("adaptive_avg_pool2d_backward", dy, dx, *_sizes(dx, dy))
+    dy, dx, last = _gradients(x, dy)
+    if last:
+        return _spread(dx, dy, [(), ()])
+    _call("adaptive_avg_pool2d", last, dy, dx, *_sizes(dx, dy, last), backward=True)
     return dx
 
 
-def _output(x, *options):
-    """An array for the output; the options are pairs but the last, ceil."""
+def _spread(dx, dy, options):
+    """The mean's gradient for channels-last images; for each axis the options of its windows."""
+    sides = zip(dx.shape[2:], dy.shape[2:], options, strict=True)
+    (rows, down), (columns, across) = (_windows(*side[:2], *side[2]) for side in sides)
+    shares = (share.astype(dy.dtype) for share in (down, across))
+    sizes = *dx.shape, *dy.shape[2:]
+    _call("mean_windows", False, dy, dx, rows, columns, *shares, *sizes, backward=True)
+    return dx
+
+
+@functools.lru_cache(maxsize=256)
+def _windows(size, count, *options):
+    """For each position along an axis the windows that hold it, and each window's share.
+
+    options: window, stride, padding, count_padding; none for windows that cover the axis.
+    """
+    at, window = np.arange(size), np.arange(count)
+    if options:
+        length, stride, padding, count_padding = options
+        at += padding
+        held = np.maximum(0, (at - length) // stride + 1), np.minimum(count, at // stride + 1)
+        start = window * stride - padding
+        end = np.minimum(start + length, size + padding)
+        counted = end - start if count_padding else np.minimum(end, size) - np.maximum(start, 0)
+    else:
+        held = at * count // size, -(-(at + 1) * count // size)
+        counted = -(-(window + 1) * size // count) - window * size // count
+    return np.stack(held, 1), 1 / counted
+
+
+def _shape(x, *options):
+    """The shape of the output; the options are pairs but the last, ceil."""
     *pairs, ceil = options
     counts = [windows(x.shape[2 + i], *(pair[i] for pair in pairs), ceil) for i in (0, 1)]
-    return np.empty((*x.shape[:2], *counts), x.dtype)
+    return *x.shape[:2], *counts
 
 
-def _sizes(x, y):
+def _gradients(x, dy):
+    """dy and an array for dx in the memory order of x, and whether that is channels-last."""
+    last = layout.prefers_channels_last(x)
+    return layout.arranged(dy, last), layout.empty_arranged(x.shape, dy.dtype, last), last
+
+
+def _sizes(x, y, last):
     n, c, h, w = x.shape
-    return n * c, h, w, *y.shape[2:]
+    return *((n, c) if last else (n * c,)), h, w, *y.shape[2:]
+
+
+def _call(name, last, *args, backward=False):
+    """The kernel for planes or for channels-last images, of dense arrays."""
+    name += "_channels" * last + "_backward" * backward
+    native.call(name, *(layout.block(a) if isinstance(a, np.ndarray) else a for a in args))

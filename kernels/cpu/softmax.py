@@ -2,10 +2,8 @@
 
 import math
 
-import numpy as np
-
 from flambeau.kernels import reference
-from flambeau.kernels.cpu import native
+from flambeau.kernels.cpu import layout, native
 
 
 def softmax(x, axis):
@@ -32,10 +30,10 @@ def _rows(name, axis, *xs):
     """A kernel over the rows along an axis."""
     if not native.takes(*xs):
         return getattr(reference, name)(*xs, axis)
-    xs = [reference.contiguous(x) for x in xs]
-    shape = xs[0].shape
-    axis %= len(shape)
-    y = np.empty_like(xs[0])
+    xs = layout.alike(*xs)
+    y = layout.empty_like(xs[0])
+    order = layout.memory_order(xs[0])
+    shape, axis = [y.shape[i] for i in order], order.index(axis % y.ndim)
     sizes = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
-    native.call(name, *xs, y, *sizes)
+    native.call(name, *map(layout.block, (*xs, y)), *sizes)
     return y

@@ -36,6 +36,7 @@ from flambeau.kernels.cuda.arrays import (
 from flambeau.kernels.cuda.conv import (
     conv2d,
     conv2d_backward,
+    conv2d_fused,
     conv_transpose2d,
     conv_transpose2d_backward,
 )
@@ -84,6 +85,14 @@ from flambeau.kernels.cuda.pooling import (
     max_pool2d,
     max_pool2d_backward,
 )
+from flambeau.kernels.cuda.recurrent import (
+    gru,
+    gru_backward,
+    lstm,
+    lstm_backward,
+    rnn,
+    rnn_backward,
+)
 from flambeau.kernels.cuda.softmax import (
     log_softmax,
     log_softmax_backward,
@@ -115,6 +124,7 @@ __all__ = [
     "contiguous",
     "conv2d",
     "conv2d_backward",
+    "conv2d_fused",
     "conv_transpose2d",
     "conv_transpose2d_backward",
     "copy",
@@ -128,6 +138,8 @@ __all__ = [
     "exp",
     "exp_backward",
     "fill",
+    "gru",
+    "gru_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
@@ -138,6 +150,8 @@ __all__ = [
     "log_backward",
     "log_softmax",
     "log_softmax_backward",
+    "lstm",
+    "lstm_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "maximum",
@@ -157,6 +171,8 @@ __all__ = [
     "prelu_backward",
     "relu",
     "relu_backward",
+    "rnn",
+    "rnn_backward",
     "sgd_step",
     "sigmoid",
     "sigmoid_backward",

@@ -1,16 +1,19 @@
 """Two-dimensional convolution, plain and transposed."""
 
+import math
 from types import SimpleNamespace
 
 from flambeau.kernels.cuda import device
+from flambeau.kernels.cuda.activation import clamp
 from flambeau.kernels.cuda.arrays import contiguous, empty
+from flambeau.kernels.cuda.elementwise import add
 
 # Groups of so few channels take a thread an element: tiles of a product would be mostly empty.
 few_channels = 8
 
 _TILE = 64  # of product.h
 _BLOCKS = 256  # products of fewer tiles are cut into parts of their depth
-_PART = 512  # the least depth of a part
+_PART = 128  # the least depth of a part
 
 
 def conv2d(x, w, b, stride, padding, dilation, groups):
@@ -25,6 +28,15 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
     y = empty(x, (n, k, *out), x.dtype)
     _forward(x, w, b, y, _geometry(x, w, y, stride, padding, dilation, groups))
     return y
+
+
+def conv2d_fused(x, w, b, other, low, high, stride, padding, dilation, groups):
+    """y = clamp(conv2d(x, w, b) + other, low, high)        other, low, high may be None"""
+    y = conv2d(x, w, b, stride, padding, dilation, groups)
+    y = y if other is None else add([y, other])
+    if low is None and high is None:
+        return y
+    return clamp(y, -math.inf if low is None else low, math.inf if high is None else high)
 
 
 def conv2d_backward(x, dy, w, dw, db, stride, padding, dilation, groups, want_dx):

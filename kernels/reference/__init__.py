@@ -35,6 +35,7 @@ from flambeau.kernels.reference.arrays import (
 from flambeau.kernels.reference.conv import (
     conv2d,
     conv2d_backward,
+    conv2d_fused,
     conv_transpose2d,
     conv_transpose2d_backward,
 )
@@ -90,6 +91,14 @@ from flambeau.kernels.reference.pooling import (
     max_pool2d,
     max_pool2d_backward,
 )
+from flambeau.kernels.reference.recurrent import (
+    gru,
+    gru_backward,
+    lstm,
+    lstm_backward,
+    rnn,
+    rnn_backward,
+)
 from flambeau.kernels.reference.softmax import (
     log_softmax,
     log_softmax_backward,
@@ -121,6 +130,7 @@ __all__ = [
     "contiguous",
     "conv2d",
     "conv2d_backward",
+    "conv2d_fused",
     "conv_transpose2d",
     "conv_transpose2d_backward",
     "copy",
@@ -133,6 +143,8 @@ __all__ = [
     "exp",
     "exp_backward",
     "fill",
+    "gru",
+    "gru_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
@@ -143,6 +155,8 @@ __all__ = [
     "log_backward",
     "log_softmax",
     "log_softmax_backward",
+    "lstm",
+    "lstm_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "maximum",
@@ -162,6 +176,8 @@ __all__ = [
     "prelu_backward",
     "relu",
     "relu_backward",
+    "rnn",
+    "rnn_backward",
     "sgd_step",
     "sigmoid",
     "sigmoid_backward",

@@ -24,8 +24,8 @@ def numpy(x):
 
 
 def contiguous(x):
-    """x in C order: itself when it is, else a copy."""
-    return x if x.flags.c_contiguous else x.copy(order="C")
+    """x in C order and at an address that C can read: itself when it is, else a copy."""
+    return x if x.flags.c_contiguous and x.flags.aligned else x.copy(order="C")
 
 
 def copy(x):

@@ -79,6 +79,16 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
     return add_bias(gather(x, w, stride, padding, dilation, groups, grid), b)
 
 
+def conv2d_fused(x, w, b, other, low, high, stride, padding, dilation, groups):
+    """y = clamp(conv2d(x, w, b) + other, low, high)        other, low, high may be None"""
+    y = conv2d(x, w, b, stride, padding, dilation, groups)
+    if other is not None:
+        y += other
+    if low is None and high is None:
+        return y
+    return np.clip(y, low, high)
+
+
 def conv2d_backward(x, dy, w, dw, db, stride, padding, dilation, groups, want_dx):
     """dx = the transposed convolution of dy, dw += Σ dy x, db += Σ dy        dw, db may be None"""
     if dw is not None:

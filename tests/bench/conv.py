@@ -12,8 +12,7 @@ import time
 import numpy as np
 import torch
 
-from flambeau import nn
-from flambeau.kernels.cpu import native
+from flambeau import kernels, nn
 
 # (times, channels in, channels out, image, kernel, stride, padding, groups)
 LAYERS = {
@@ -147,7 +146,7 @@ def main():
     parser.add_argument("--backward", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    native.lib.set_threads(options.threads)
+    kernels.set_num_threads(options.threads)
     for network in options.network:
         total = np.zeros((2, 2))
         print(f"{network:>32}  {HEADING}")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from peers import medians, peer
 
-from flambeau import nn
+from flambeau import kernels, nn
 from flambeau.kernels.cpu import native
 from flambeau.zoo import models
 
@@ -59,7 +59,7 @@ def main():
     parser.add_argument("--train", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    native.lib.set_threads(options.threads)
+    kernels.set_num_threads(options.threads)
     size = 224
     work = "training step" if options.train else "inference"
     print(f"{work}, batch {options.batch}, {size}x{size}, {options.threads} threads, {native.isa}")

@@ -1,0 +1,14 @@
+/* Arrays joined and taken apart. */
+
+/* y[row, :length] = x[row, :length] for rows that are `from` numbers apart in x and `to` in y */
+void KERNEL(copy_rows)(const real *x, i64 first_x, i64 from, real *y, i64 first_y, i64 to,
+                       i64 rows, i64 length) {
+#pragma omp parallel for if (rows * length > PARALLEL_ABOVE)
+  for (i64 row = 0; row < rows; row++) {
+    const real *in = x + first_x + row * from;
+    real *out = y + first_y + row * to;
+    i64 i = 0;
+    for (; i + LANES <= length; i += LANES) store(out + i, load(in + i));
+    for (; i < length; i++) out[i] = in[i];
+  }
+}

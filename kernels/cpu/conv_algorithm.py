@@ -1,0 +1,113 @@
+"""Which algorithm a convolution takes: a cost model of a few measured numbers."""
+
+import contextlib
+import functools
+import os
+
+from flambeau.kernels.cpu import conv_depthwise, conv_last, weights
+from flambeau.kernels.reference.conv import output_size
+
+NAMES = "patches", "depthwise", "direct", "winograd2", "winograd4", "winograd6"
+
+# Costs in multiply-adds of a full matrix product, measured on Zen 4 with AVX-512 and AVX2.
+PRODUCT = 1.1  # of a multiply-add between points
+TRANSFORM = {2: 8, 4: 12, 6: 16}  # of a point of a tile and a channel, in or out
+WEIGHT = 10  # of reading a weight: memory does not get faster with the two threads assumed
+CAUTION = {2: 1.0, 4: 1.0, 6: 1.1}  # the larger the tile the larger the rounding error
+SUM = 50  # of clearing a sum of the gradient of weights and of adding it to them
+FEWEST = 50_000  # multiply-adds; below, a call costs more than the arithmetic
+
+_forced = os.environ.get("FLAMBEAU_CONV")
+
+
+@contextlib.contextmanager
+def use(name):
+    """Inside, every convolution that can takes this algorithm (see NAMES); None: the best.
+
+    The environment variable FLAMBEAU_CONV does the same for a whole process.
+    """
+    global _forced
+    check(name)
+    before, _forced = _forced, name
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+def forced():
+    """The algorithm that use() or the environment asks for, or None."""
+    return _forced
+
+
+def check(name):
+    """Raise ValueError unless name is an algorithm or None."""
+    if name not in (None, *NAMES):
+        raise ValueError(f"an algorithm of convolution is {', '.join(NAMES)} — got {name!r}")
+
+
+check(_forced)
+
+
+def algorithm(x, w, stride, padding, dilation, groups):
+    """The name of the algorithm that conv2d takes for these arrays.
+
+    "patches": a matrix product of packed patches. "depthwise": channel by channel. "direct": a
+    matrix product over channels-last pixels. "winograd2", "4", "6": tiles of so many results.
+
+    >>> import numpy as np
+    >>> x, w = np.zeros((1, 64, 56, 56), "f4"), np.zeros((64, 64, 3, 3), "f4")
+    >>> algorithm(x, w, (2, 2), (1, 1), (1, 1), 1)
+    'direct'
+    """
+    grid = output_size(x.shape[2:], w.shape[2:], stride, padding, dilation)
+    return chosen(x, w, grid, stride, dilation, groups)
+
+
+def chosen(x, w, grid, stride, dilation, groups):
+    """The same for a grid of windows."""
+    if conv_depthwise.takes(w, groups):
+        return "depthwise"
+    if _forced == "patches" or not conv_last.takes(x, w, groups):
+        return "patches"
+    return tiles(w.shape, len(x), grid, stride, dilation, groups)
+
+
+def tiles(shape, n, grid, stride, dilation, groups):
+    """ "direct", or Winograd's algorithm with the best size of tiles, for weights of a shape."""
+    least = weights.panel_width() // 2
+    fits = shape[2:] == (3, 3) and stride == dilation == (1, 1) and groups == 1
+    if not fits or shape[1] < least or _forced == "direct":
+        return "direct"
+    if _forced and _forced.startswith("winograd"):
+        return _forced
+    return cheapest(n, shape[1], shape[0], grid)
+
+
+@functools.lru_cache(maxsize=512)
+def cheapest(n, c, k, grid):
+    """The algorithm of the least cost for c channels, k results and a grid of windows.
+
+    It does not depend on the number of threads, so that results do not either.
+    """
+    work = 9 * n * grid[0] * grid[1] * c * k
+    if work < FEWEST:
+        return "direct"
+    costs = {"direct": work + 9 * WEIGHT * c * k}
+    for m, transform in TRANSFORM.items():
+        count = n * -(-grid[0] // m) * -(-grid[1] // m)
+        each = PRODUCT * c * k + transform * (c + k)
+        points = (m + 2) ** 2
+        costs[f"winograd{m}"] = CAUTION[m] * points * (count * each + WEIGHT * c * k)
+    return min(costs, key=costs.get)
+
+
+@functools.lru_cache(maxsize=512)
+def for_gradient(n, c, k, grid):
+    """The cheapest algorithm for the gradient of 3 x 3 weights: its sums are long, tiles small."""
+    costs = {"direct": 9 * c * k * (n * grid[0] * grid[1] + SUM)}
+    for m in (2, 4):
+        count = n * -(-grid[0] // m) * -(-grid[1] // m)
+        each = PRODUCT * c * k + TRANSFORM[m] * (c + k)
+        costs[f"winograd{m}"] = (m + 2) ** 2 * (count * each + SUM * c * k)
+    return min(costs, key=costs.get)

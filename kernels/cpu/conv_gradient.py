@@ -1,0 +1,115 @@
+"""Gradients of convolutions in channels-last memory, and transposed convolutions with them."""
+
+import functools
+
+import numpy as np
+
+from flambeau.kernels.cpu import conv_algorithm, conv_last, memory, native, weights, winograd
+from flambeau.kernels.cpu.arrays import contiguous
+from flambeau.kernels.cpu.layout import arranged, channels_last, empty_channels_last
+
+STRIP = 60_000  # numbers of the image, and of the gradient, that a step of the sums looks at
+TASKS = 8  # of a thread at least
+
+
+def takes(x, w, groups):
+    """True when transposed() serves: x (n, k, h, w), w (k, c/groups, p, q)."""
+    return x.dtype == np.float32 and (groups == 1 or w.shape[1] >= 16)
+
+
+def transposed(x, w, b, size, stride, padding, dilation, groups, phases):
+    """The transposed convolution: an image of the given size, channels-last.
+
+    phases(size, taps, stride, padding, dilation) yields the rows of the result that are read by
+    the same taps; for each, the result is a convolution at stride 1.
+    """
+    n, k, kernel = len(x), groups * w.shape[1], w.shape[2:]
+    if stride == dilation == (1, 1) and max(padding) <= 2:
+        turned = k, len(w), *kernel
+        name = conv_algorithm.tiles(turned, n, size, stride, dilation, groups)
+        if name != "direct":
+            m, pads = int(name[-1]), (2 - padding[0], 2 - padding[1])
+            packed = winograd.transformed(w, m, True)
+            return winograd.convolve(x, packed, b, None, None, k, m, size, pads)
+    y = empty_channels_last((n, k, *size), x.dtype)
+    down, across = (
+        list(phases(size[i], kernel[i], stride[i], padding[i], dilation[i])) for i in (0, 1)
+    )
+    for i, height, rows, top, step_h in down:
+        for j, width, columns, left, step_w in across:
+            part = taps_of(w, groups, rows, columns)
+            to = y[:, :, i :: stride[0], j :: stride[1]]
+            if part is None or x.size == 0:
+                to[...] = 0 if b is None else b[:, None, None]
+                continue
+            packed, (p, q) = part
+            # the taps in reverse: the last reads first
+            start = -(top + (p - 1) * step_h), -(left + (q - 1) * step_w)
+            options = (1, 1), start, (-step_h, -step_w), groups
+            z = conv_last.convolve(x, packed, b, None, None, k, (p, q), (height, width), *options)
+            if len(down) == len(across) == 1:
+                return z
+            to[...] = z
+    return y
+
+
+def taps_of(w, groups, rows, columns):
+    """The taps of two slices packed in reverse, and how many there are; None for none."""
+    p, q = len(range(*rows.indices(w.shape[2]))), len(range(*columns.indices(w.shape[3])))
+    if p * q == 0:
+        return None
+    if (p, q) == w.shape[2:]:
+        return weights.panels(w, groups, True), (p, q)
+
+    def make(w, old):
+        return weights.pack(groups, True, contiguous(w[:, :, rows, columns]), old)
+
+    key = "phase", groups, rows.start, rows.step, columns.start, columns.step
+    return weights.kept(w, key, make), (p, q)
+
+
+@functools.lru_cache(maxsize=512)
+def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads):
+    """What conv_weight.c needs to know: sizes, parts, numbers for a strip and in all."""
+    (n, c, h, w), (p, q), width = shape, kernel, weights.panel_width()
+    sides = zip(grid, stride, kernel, dilation, padding, strict=True)
+    reads = [(g - 1) * s + (t - 1) * d - pad for g, s, t, d, pad in sides]
+    copies = max(padding) > 0 or strides[1] != 1 or reads[0] >= h or reads[1] >= w
+    copies = copies or c % (width // 2) > 0
+    simple = kernel == stride == (1, 1) and grid == (h, w)
+    if not copies and simple and conv_last.one_line(shape, strides):
+        n, h, w, grid = 1, 1, n * h * w, (1, n * h * w)
+    wide = c * stride[1] + k
+    columns = conv_last.shares(grid[1], max(64, STRIP // wide))
+    lines = conv_last.shares(grid[0], max(1, STRIP // (wide * columns * stride[0])))
+    strip = ((lines - 1) * stride[0] + (p - 1) * dilation[0] + 1) * c
+    strip *= (columns - 1) * stride[1] + (q - 1) * dilation[1] + 1
+    strip = strip + width if copies else 0
+    together = dilation[1] == 1 and (copies or strides[3] == c)
+    tasks = conv_last.pieces(q * c, width) * p if together else conv_last.pieces(c, width) * p * q
+    if n * grid[0] * grid[1] * k * c * p * q < conv_last.PARALLEL_ABOVE:
+        threads = 1
+    parts = max(1, min(k // 24, conv_last.pieces(TASKS * threads, tasks)))
+    sizes = [n, 1, c, h, w, k, p, q, *grid, *stride, *padding, *dilation, *strides]
+    sizes = np.array([*sizes, copies, lines, columns, 1, threads, 0])
+    return sizes, parts, strip, strip + tasks * k * width
+
+
+def add_weight_gradient(x, dy, dw, stride, padding, dilation):
+    """dw[k, c, p, q] += Σ dy[n, k, i, j] x[n, c, i stride + p dilation - padding, …]"""
+    if x.size == 0 or dy.size == 0:
+        return
+    name = conv_algorithm.tiles(dw.shape, len(x), dy.shape[2:], stride, dilation, 1)
+    if name != "direct" and winograd.takes_gradient(dw):
+        if not conv_algorithm.forced():
+            name = conv_algorithm.for_gradient(len(x), dw.shape[1], len(dw), dy.shape[2:])
+        if name != "direct":
+            winograd.add_weight_gradient(x, dy, dw, int(name[-1]), padding)
+            return
+    dy = channels_last(arranged(dy, True))
+    grid, kernel, threads = dy.shape[1:3], dw.shape[2:], native.lib.threads()
+    x, strides = conv_last.steps(x)
+    options = kernel, len(dw), grid, stride, padding, dilation, threads
+    sizes, parts, strip, work = plan(x.shape, strides, *options)
+    work = memory.empty(work, x.dtype)
+    native.call("conv_weight", native.address(x), dy, dw, sizes, parts, strip, work)

@@ -1,0 +1,124 @@
+/* Convolution with channels lying together: rows of what the windows read times packed panels.
+
+   An output row's windows stand `stride_w` pixels apart, so that a tile's rows are addressed in
+   the image itself; where there is padding, or channels do not lie together, a strip of the image
+   is copied first, with its zeros, into memory that stays in the caches. */
+#include "panels.h"
+
+struct conv_last {
+  i64 n, groups, c, h, w; /* source (n, groups * c, h, w) */
+  i64 k, p, q;            /* weights (groups, k, c, p, q), packed */
+  i64 grid_h, grid_w, stride_h, stride_w, pad_h, pad_w, step_h, step_w;
+  i64 x_image, x_channel, x_row, x_column; /* strides of the source */
+  i64 copies;                              /* whether strips are copied */
+  i64 lines, columns, panels;              /* a task: output rows, columns, panels */
+  i64 threads, work;                       /* work: numbers of scratch memory a thread */
+};
+
+/* A task: its windows, and where what they read stands. */
+struct strip {
+  i64 image, line, lines, column, columns, group;
+  const real *x;
+  i64 x_row, x_column;
+};
+
+/* The strips counted through groups, columns, lines and images. */
+static struct strip strip_of(const struct conv_last *s, i64 i) {
+  i64 down = pieces(s->grid_h, s->lines), across = pieces(s->grid_w, s->columns);
+  struct strip t = {.group = i % s->groups, .column = i / s->groups % across * s->columns};
+  i /= s->groups * across;
+  t.image = i / down, t.line = i % down * s->lines;
+  t.lines = min_i64(s->lines, s->grid_h - t.line);
+  t.columns = min_i64(s->columns, s->grid_w - t.column);
+  return t;
+}
+
+/* One row of a strip from the image: `count` pixels from column j on, zeros outside. */
+static void copy_row(const struct conv_last *s, const real *x, i64 j, i64 count, real *to) {
+  i64 from = min_i64(max_i64(-j, 0), count), till = max_i64(min_i64(s->w - j, count), from);
+  i64 c = s->c;
+  memset(to, 0, from * c * sizeof(real));
+  memset(to + till * c, 0, (count - till) * c * sizeof(real));
+  x += (j + from) * s->x_column, to += from * c, count = till - from;
+  if (s->x_channel == 1 && s->x_column == c) {
+    memcpy(to, x, count * c * sizeof(real));
+  } else if (s->x_channel == 1) {
+    for (i64 i = 0; i < count; i++) memcpy(to + i * c, x + i * s->x_column, c * sizeof(real));
+  } else if (c % LANES == 0) {
+    pack(x, s->x_channel, s->x_column, c, count, c, to);
+  } else {
+    for (i64 i = 0; i < c; i++)
+      for (i64 l = 0; l < count; l++) to[l * c + i] = x[i * s->x_channel + l * s->x_column];
+  }
+}
+
+INLINE i64 strip_rows(const struct conv_last *s, const struct strip *t) {
+  return (t->lines - 1) * s->stride_h + (s->p - 1) * s->step_h + 1;
+}
+
+/* Point the strip at what its windows read: in the image, or where it will be copied to. */
+static void point_strip(const struct conv_last *s, const real *x, struct strip *t, real *work) {
+  i64 top = t->line * s->stride_h - s->pad_h, left = t->column * s->stride_w - s->pad_w;
+  i64 columns = (t->columns - 1) * s->stride_w + (s->q - 1) * s->step_w + 1;
+  if (s->copies) {
+    t->x = work, t->x_column = s->c, t->x_row = columns * s->c;
+  } else {
+    t->x = x + t->image * s->x_image + t->group * s->c + top * s->x_row + left * s->x_column;
+    t->x_row = s->x_row, t->x_column = s->x_column;
+  }
+}
+
+/* Row r of a strip, copied from the image to where the strip points. */
+static void copy_strip_row(const struct conv_last *s, const real *x, const struct strip *t, i64 r,
+                           real *work) {
+  i64 row = t->line * s->stride_h - s->pad_h + r, left = t->column * s->stride_w - s->pad_w;
+  work += r * t->x_row;
+  x += t->image * s->x_image + t->group * s->c * s->x_channel + row * s->x_row;
+  if (row < 0 || row >= s->h)
+    memset(work, 0, t->x_row * sizeof(real));
+  else
+    copy_row(s, x, left, t->x_row / s->c, work);
+}
+
+static void read_strip(const struct conv_last *s, const real *x, struct strip *t, real *work) {
+  point_strip(s, x, t, work);
+  if (s->copies)
+    for (i64 r = 0; r < strip_rows(s, t); r++) copy_strip_row(s, x, t, r, work);
+}
+
+/* All windows of a strip by one panel. */
+static void strip_panel(const struct conv_last *s, const struct strip *t, const real *w, i64 first,
+                        real *y, const struct finish *finish) {
+  i64 k = s->groups * s->k, channel = t->group * s->k + first;
+  i64 together = s->step_w == 1 && t->x_column == s->c;
+  struct reach reach = {s->p, s->step_h * t->x_row, together ? 1 : s->q, s->step_w * t->x_column,
+                        together ? s->q * s->c : s->c};
+  for (i64 i = 0; i < t->lines; i++)
+    for (i64 g = 0; g < pieces(t->columns, TILE_ROWS); g++) {
+      i64 j = panel_row(t->columns, g), rows = panel_row(t->columns, g + 1) - j;
+      i64 window = (t->image * s->grid_h + t->line + i) * s->grid_w + t->column + j;
+      i64 offset = window * k + channel;
+      struct finish here = finish_at(finish, channel, offset);
+      panel_tile(rows, min_i64(s->k - first, PANEL), &reach,
+                 t->x + i * s->stride_h * t->x_row + j * s->stride_w * t->x_column,
+                 s->stride_w * t->x_column, w, y + offset, k, &here);
+    }
+}
+
+/* y = clamp(w * x + b + other, low, high); y and other are channels-last */
+void KERNEL(conv_last)(const real *x, const real *w, const real *b, const real *other, real *y,
+                       const i64 *shape, const real *range, real *work) {
+  const struct conv_last *s = (const struct conv_last *)shape;
+  struct finish finish = finish_of(b, other, range);
+  i64 down = pieces(s->grid_h, s->lines), across = pieces(s->grid_w, s->columns);
+  i64 panels = pieces(s->k, PANEL), shares = pieces(panels, s->panels);
+  i64 depth = s->p * s->q * s->c;
+#pragma omp parallel for schedule(dynamic) num_threads(s->threads)
+  for (i64 task = 0; task < s->n * down * across * s->groups * shares; task++) {
+    i64 share = task % shares;
+    struct strip t = strip_of(s, task / shares);
+    read_strip(s, x, &t, work + omp_get_thread_num() * s->work);
+    for (i64 i = share * s->panels; i < min_i64(panels, (share + 1) * s->panels); i++)
+      strip_panel(s, &t, w + (t.group * panels + i) * depth * PANEL, i * PANEL, y, &finish);
+  }
+}

@@ -1,0 +1,168 @@
+/* The one-dimensional transforms of Winograd's convolutions F(m, 3), on vectors of channels.
+
+   With n = m + 2 points 0, ±1, ±2, ±1/2, ∞ (as many as needed), three taps g and n inputs d, the m
+   results are Aᵀ((G g) ⊙ (Bᵀ d)): n products for 3 m. Applied to rows and columns in turn they
+   give F(m x m, 3 x 3). The transposes of the three serve the gradients.
+   Source: Lavin and Gray, Fast algorithms for convolutional neural networks, 2015. */
+#pragma once
+
+enum { MOST_POINTS = 8, MOST_RESULTS = 6 };
+
+/* to[i * step] = (Bᵀ d)[i] */
+INLINE void points_of_input(const int m, const vec *d, const int apart, vec *to, const int step) {
+#define D(i) d[(i) * apart]
+#define TO(i) to[(i) * step]
+  if (m == 2) {
+    TO(0) = D(0) - D(2);
+    TO(1) = D(1) + D(2);
+    TO(2) = D(2) - D(1);
+    TO(3) = D(1) - D(3);
+  } else if (m == 4) {
+    vec even = D(4) - 4 * D(2), odd = D(3) - 4 * D(1);
+    vec inner = D(4) - D(2), skew = 2 * (D(3) - D(1));
+    TO(0) = 4 * D(0) - 5 * D(2) + D(4);
+    TO(1) = even + odd;
+    TO(2) = even - odd;
+    TO(3) = inner + skew;
+    TO(4) = inner - skew;
+    TO(5) = 4 * D(1) - 5 * D(3) + D(5);
+  } else {
+    const real a = 5.25, b = 4.25;
+    TO(0) = a * (D(4) - D(2)) + (D(0) - D(6));
+    TO(7) = a * (D(3) - D(5)) + (D(7) - D(1));
+    vec even = (D(2) + D(6)) - b * D(4), odd = (D(1) + D(5)) - b * D(3);
+    TO(1) = even + odd;
+    TO(2) = even - odd;
+    even = D(6) - (real)1.25 * D(4) + (real)0.25 * D(2);
+    odd = 2 * D(5) - (real)2.5 * D(3) + (real)0.5 * D(1);
+    TO(3) = even + odd;
+    TO(4) = even - odd;
+    even = D(6) - 5 * D(4) + 4 * D(2);
+    odd = (real)0.5 * D(5) - (real)2.5 * D(3) + 2 * D(1);
+    TO(5) = even + odd;
+    TO(6) = even - odd;
+  }
+#undef D
+#undef TO
+}
+
+/* to[i * step] = (Aᵀ s)[i] */
+INLINE void results_of_points(const int m, const vec *s, const int apart, vec *to,
+                              const int step) {
+#define S(i) s[(i) * apart]
+#define TO(i) to[(i) * step]
+  if (m == 2) {
+    TO(0) = S(0) + (S(1) + S(2));
+    TO(1) = (S(1) - S(2)) - S(3);
+    return;
+  }
+  vec a = S(1) + S(2), b = S(1) - S(2), c = S(3) + S(4), d = S(3) - S(4);
+  if (m == 4) {
+    TO(0) = S(0) + (a + c);
+    TO(1) = b + 2 * d;
+    TO(2) = a + 4 * c;
+    TO(3) = S(5) + (b + 8 * d);
+  } else {
+    vec e = S(5) + S(6), f = S(5) - S(6);
+    TO(0) = (S(0) + a) + (c + e);
+    TO(1) = b + 2 * d + (real)0.5 * f;
+    TO(2) = a + 4 * c + (real)0.25 * e;
+    TO(3) = b + 8 * d + (real)0.125 * f;
+    TO(4) = a + 16 * c + (real)0.0625 * e;
+    TO(5) = S(7) + (b + 32 * d + (real)0.03125 * f);
+  }
+#undef S
+#undef TO
+}
+
+/* to[i * step] = (G g)[i] */
+INLINE void points_of_taps(const int m, const vec *g, const int apart, vec *to, const int step) {
+  vec first = g[0], middle = g[apart], last = g[2 * apart], ends = first + last;
+#define TO(i) to[(i) * step]
+  if (m == 2) {
+    TO(0) = first;
+    TO(1) = (real)0.5 * (ends + middle);
+    TO(2) = (real)0.5 * (ends - middle);
+    TO(3) = last;
+  } else if (m == 4) {
+    vec wide = first + 4 * last;
+    TO(0) = (real)0.25 * first;
+    TO(1) = -(ends + middle) / 6;
+    TO(2) = (middle - ends) / 6;
+    TO(3) = (wide + 2 * middle) / 24;
+    TO(4) = (wide - 2 * middle) / 24;
+    TO(5) = last;
+  } else {
+    vec wide = first + 4 * last, narrow = 4 * first + last;
+    TO(0) = first;
+    TO(1) = (real)-2 * (ends + middle) / 9;
+    TO(2) = (real)2 * (middle - ends) / 9;
+    TO(3) = (wide + 2 * middle) / 90;
+    TO(4) = (wide - 2 * middle) / 90;
+    TO(5) = 8 * (narrow + 2 * middle) / 45;
+    TO(6) = 8 * (narrow - 2 * middle) / 45;
+    TO(7) = last;
+  }
+#undef TO
+}
+
+/* to[i * step] = (A d)[i]: the points of m results' gradients */
+INLINE void points_of_results(const int m, const vec *d, const int apart, vec *to,
+                              const int step) {
+#define D(i) d[(i) * apart]
+#define TO(i) to[(i) * step]
+  if (m == 2) {
+    TO(0) = D(0);
+    TO(1) = D(0) + D(1);
+    TO(2) = D(0) - D(1);
+    TO(3) = -D(1);
+  } else if (m == 4) {
+    vec even = D(0) + D(2), odd = D(1) + D(3);
+    TO(0) = D(0);
+    TO(1) = even + odd;
+    TO(2) = even - odd;
+    even = D(0) + 4 * D(2), odd = 2 * D(1) + 8 * D(3);
+    TO(3) = even + odd;
+    TO(4) = even - odd;
+    TO(5) = D(3);
+  } else {
+    vec even = D(0) + D(2) + D(4), odd = D(1) + D(3) + D(5);
+    TO(0) = D(0);
+    TO(1) = even + odd;
+    TO(2) = even - odd;
+    even = D(0) + 4 * D(2) + 16 * D(4), odd = 2 * D(1) + 8 * D(3) + 32 * D(5);
+    TO(3) = even + odd;
+    TO(4) = even - odd;
+    even = D(0) + (real)0.25 * D(2) + (real)0.0625 * D(4);
+    odd = (real)0.5 * D(1) + (real)0.125 * D(3) + (real)0.03125 * D(5);
+    TO(5) = even + odd;
+    TO(6) = even - odd;
+    TO(7) = D(5);
+  }
+#undef D
+#undef TO
+}
+
+/* to[i * step] = (Gᵀ u)[i]: the three taps' gradients from those of the points */
+INLINE void taps_of_points(const int m, const vec *u, const int apart, vec *to, const int step) {
+#define U(i) u[(i) * apart]
+  vec a = U(1) + U(2), b = U(1) - U(2);
+  if (m == 2) {
+    to[0] = U(0) + (real)0.5 * a;
+    to[step] = (real)0.5 * b;
+    to[2 * step] = (real)0.5 * a + U(3);
+    return;
+  }
+  vec c = U(3) + U(4), d = U(3) - U(4);
+  if (m == 4) {
+    to[0] = (real)0.25 * U(0) - a / 6 + c / 24;
+    to[step] = d / 12 - b / 6;
+    to[2 * step] = (c - a) / 6 + U(5);
+  } else {
+    vec e = U(5) + U(6), f = U(5) - U(6);
+    to[0] = U(0) - 2 * a / 9 + c / 90 + 32 * e / 45;
+    to[step] = d / 45 - 2 * b / 9 + 16 * f / 45;
+    to[2 * step] = 2 * c / 45 - 2 * a / 9 + 8 * e / 45 + U(7);
+  }
+#undef U
+}

@@ -1,0 +1,97 @@
+/* Weights of convolutions: packed into panels, and recognised when they have changed. */
+#include "panels.h"
+
+typedef uint64_t u64;
+
+/* The hash of some bytes. Each step is invertible in the state and in the word, so that one
+   changed word always changes the result; the shift carries high bits down to where the next
+   product spreads them. Eight states hide the latency of the products. */
+static u64 hash_block(const char *from, i64 bytes, u64 seed) {
+  enum { STATES = 8 };
+  const u64 factor = 0x9E3779B97F4A7C15;
+  u64 state[STATES], word;
+  for (int l = 0; l < STATES; l++) state[l] = seed + l * factor;
+  for (; bytes >= STATES * 8; bytes -= STATES * 8, from += STATES * 8)
+#pragma GCC unroll 8
+    for (int l = 0; l < STATES; l++) {
+      memcpy(&word, from + l * 8, 8);
+      state[l] = (state[l] ^ word) * factor;
+      state[l] ^= state[l] >> 29;
+    }
+  u64 hash = seed;
+  for (int l = 0; l < STATES; l++) hash = (hash ^ state[l]) * factor, hash ^= hash >> 32;
+  for (; bytes > 0; bytes -= 8, from += 8) {
+    word = 0;
+    memcpy(&word, from, min_i64(bytes, 8));
+    hash = (hash ^ word) * factor, hash ^= hash >> 29;
+  }
+  return hash;
+}
+
+/* A hash of n numbers; work: one i64 for each HASHED bytes. The same for any number of threads. */
+i64 KERNEL(fingerprint)(const real *w, i64 n, i64 *work, i64 hashed) {
+  i64 bytes = n * sizeof(real), blocks = pieces(bytes, hashed);
+#pragma omp parallel for if (n > PARALLEL_ABOVE)
+  for (i64 i = 0; i < blocks; i++)
+    work[i] = (i64)hash_block((const char *)w + i * hashed, min_i64(hashed, bytes - i * hashed), i);
+  return (i64)hash_block((const char *)work, blocks * sizeof(i64), n);
+}
+
+/* Weights as panels [depth][PANEL]: result o, source i, tap t stand at
+   w[first + o * out + i * in + t * tap]; depth is the pair (t, i). Results that are not there are zeros. */
+struct packing {
+  i64 groups, outs, ins, taps; /* in a group */
+  i64 group, out, in, tap;      /* strides */
+  i64 first;
+};
+
+/* LANES results from o on, of LANES pairs (i, t) that lie together, transposed in registers. */
+static void pack_lanes(const struct packing *s, const real *w, i64 pair, i64 lines, real *to) {
+  vec v[LANES];
+#pragma GCC unroll 16
+  for (i64 l = 0; l < LANES; l++)
+    v[l] = l < lines ? load(w + l * s->out + pair) : (vec){0};
+  transpose(v);
+  for (i64 l = 0; l < LANES; l++) {
+    i64 i = (pair + l) / s->taps, t = (pair + l) % s->taps;
+    store(to + (t * s->ins + i) * PANEL, v[l]);
+  }
+}
+
+/* Half a panel: LANES results, of which `lines` are there. */
+static void pack_half(const struct packing *s, const real *w, i64 lines, real *to) {
+  i64 pairs = s->ins * s->taps, pair = 0;
+  if (s->tap == 1 && s->in == s->taps)
+    for (; pair + LANES <= pairs; pair += LANES) pack_lanes(s, w, pair, lines, to);
+  for (; pair < pairs; pair++) {
+    i64 i = pair / s->taps, t = pair % s->taps;
+    const real *from = w + i * s->in + t * s->tap;
+    real *at = to + (t * s->ins + i) * PANEL;
+    for (i64 l = 0; l < LANES; l++) at[l] = l < lines ? from[l * s->out] : 0;
+  }
+}
+
+/* LANES results of a group from `first` on; those that are not there become zeros. */
+static void pack_panel(const struct packing *s, const real *w, i64 group, i64 first, real *to) {
+  i64 lines = min_i64(max_i64(s->outs - first, 0), LANES);
+  w += s->first + group * s->group + min_i64(first, s->outs - 1) * s->out;
+  pack_half(s, w, lines, to);
+}
+
+/* to (groups, panels, taps, ins, PANEL) */
+void KERNEL(pack_weights)(const real *w, real *to, const i64 *shape) {
+  const struct packing *s = (const struct packing *)shape;
+  i64 panels = pieces(s->outs, PANEL), depth = s->ins * s->taps;
+#pragma omp parallel for schedule(dynamic) if (s->groups * s->outs * depth > PARALLEL_ABOVE)
+  for (i64 task = 0; task < s->groups * panels * 2; task++) {
+    i64 panel = task / 2, half = task % 2 * LANES;
+    pack_panel(s, w, panel / panels, panel % panels * PANEL + half,
+               to + panel * depth * PANEL + half);
+  }
+}
+
+/* The numbers of a panel's row: how Python sizes what is packed. */
+i64 KERNEL(panel_width)(const real *unused) { return PANEL; }
+
+/* The rows of the largest tile: how Python cuts blocks. */
+i64 KERNEL(tile_rows)(const real *unused) { return TILE_ROWS; }

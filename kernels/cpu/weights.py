@@ -1,0 +1,90 @@
+"""Weights of convolutions as the kernels read them: made once and kept until the weights change."""
+
+import functools
+import weakref
+
+import numpy as np
+
+from flambeau.kernels import reference
+from flambeau.kernels.cpu import memory, native
+
+HASHED = 1 << 16  # bytes hashed in one go by a thread
+
+_kept = {}  # id of the weights -> Kept
+
+
+class Kept:
+    """What was made of one array: {key: array}, right as long as its fingerprint stays the same."""
+
+    def __init__(self, w):
+        identity = id(w)
+        self.reference = weakref.ref(w, lambda _: _kept.pop(identity, None))
+        self.fingerprint, self.made, self.stale = None, {}, {}
+
+
+def cannot_change(w):
+    """True when nothing can write to the array: it is not writeable, nor part of another."""
+    return not w.flags.writeable and w.flags.owndata
+
+
+def fingerprint(w):
+    """A 64-bit hash of the array's bytes, None where they cannot change; its shape and dtype."""
+    if cannot_change(w):
+        return None, w.shape, w.dtype
+    w = reference.contiguous(w)
+    work = np.empty(-(-w.nbytes // HASHED), np.int64)
+    return native.call("fingerprint", w, w.size, work, HASHED), w.shape, w.dtype
+
+
+def kept(w, key, make):
+    """make(w, old) for these weights, kept under the key; old: memory to use again, or None."""
+    entry = _kept.get(id(w))
+    if entry is None or entry.reference() is not w:
+        entry = _kept[id(w)] = Kept(w)
+    found = fingerprint(w)
+    if found != entry.fingerprint:
+        entry.stale, entry.made, entry.fingerprint = entry.made, {}, found
+    made = entry.made.get(key)
+    if made is None:
+        made = entry.made[key] = make(reference.contiguous(w), entry.stale.pop(key, None))
+    return made
+
+
+@functools.cache
+def panel_width():
+    """How many results a panel holds: two vectors of the instruction set."""
+    return native.call("panel_width", np.empty(1, np.float32))
+
+
+@functools.cache
+def tile_rows():
+    """How many rows of a product the registers hold."""
+    return native.call("tile_rows", np.empty(1, np.float32))
+
+
+def packing(w, groups, flipped):
+    """How w (k, c/groups, p, q) is read for its panels, and how many numbers these have."""
+    k, c, p, q = w.shape
+    k, taps = k // groups, p * q
+    strides = [k * c * taps, c * taps, taps, 1]  # of group, result, source, tap
+    outs, ins, first = k, c, 0
+    if flipped:
+        outs, ins, first, strides = c, k, taps - 1, [k * c * taps, taps, c * taps, -1]
+    size = groups * -(-outs // panel_width()) * panel_width() * taps * ins
+    return np.array([groups, outs, ins, taps, *strides, first]), size
+
+
+def panels(w, groups, flipped):
+    """w (k, c/groups, p, q) packed for conv_last.c: (groups, panels, p, q, c/groups, width).
+
+    flipped: for the gradient instead, (groups, panels, p, q, k/groups, width) with the taps in
+    reverse, the panels being those of the channels c.
+    """
+    return kept(w, ("panels", groups, flipped), functools.partial(pack, groups, flipped))
+
+
+def pack(groups, flipped, w, old):
+    shape, size = packing(w, groups, flipped)
+    to = memory.empty(size, w.dtype) if old is None or old.size != size else old
+    native.call("pack_weights", w, to, shape)
+    return to

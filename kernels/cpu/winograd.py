@@ -1,0 +1,125 @@
+"""Winograd's convolution F(m x m, 3 x 3): transformed weights, blocks, the call of winograd.c."""
+
+import functools
+
+import numpy as np
+
+from flambeau.kernels.cpu import memory, native, weights
+from flambeau.kernels.cpu.arrays import contiguous
+from flambeau.kernels.cpu.layout import arranged, channels_last, empty_channels_last
+
+BLOCK = 100_000  # numbers of a block: points and sums that a thread keeps in its caches
+LARGEST = 250_000  # of a block of the fewest tiles, before threads share one
+COLUMNS = 64  # results of a tile that are summed before they are transformed
+CACHED = 4_000_000  # numbers of weights that may be read again for every block
+DEEP = 50_000  # weights from which their sums no longer stay in the caches
+GRADIENTS = 300_000  # numbers of a block of points of both factors
+SPREAD = 16  # numbers between the rows of points: powers of two apart they fight for cache lines
+
+
+def pieces(n, size):
+    """How many pieces of at most `size` make n."""
+    return -(-n // size)
+
+
+def block(m, tiles, c, k, threads):
+    """Tiles and panels of a block, and whether threads share it."""
+    width, rows = weights.panel_width(), weights.tile_rows()
+    rows *= max(1, 12 // rows)
+    points, panels = (m + 2) ** 2, pieces(k, width)
+    taken = min(panels, max(1, COLUMNS // width))
+    one = points * rows * (c + SPREAD + taken * width)
+    if points * rows * c <= LARGEST and tiles >= 2 * threads * rows:
+        count = rows * min(4, max(1, BLOCK // one))
+        return pieces(tiles, pieces(tiles, count)), taken, 0
+    count = rows * (2 if points * c * k <= CACHED else 7)
+    taken = max(1, min(taken, panels // (2 * threads)))
+    return pieces(tiles, pieces(tiles, count)), taken, 1
+
+
+@functools.lru_cache(maxsize=512)
+def plan(m, shape, strides, k, grid, padding, threads):
+    """What winograd.c needs to know, and how many numbers of scratch memory."""
+    n, c, h, w = shape
+    width = weights.panel_width()
+    down, across = pieces(grid[0], m), pieces(grid[1], m)
+    tiles, panels, shared = block(m, n * down * across, c, k, threads)
+    points, line = (m + 2) ** 2, c + SPREAD
+    point = tiles * line + SPREAD
+    values, sums = points * point, points * max(panels * tiles * width, c)
+    image, _, row, column = strides
+    sizes = [n, c, h, w, k, *grid, *padding, image, row, column, m, down, across]
+    sizes += [tiles, panels, shared, line, point, threads, values, sums]
+    return np.array(sizes), (values + threads * sums if shared else threads * (values + sums))
+
+
+def transformed(w, m, flipped):
+    """w (k, c, 3, 3) as points of its taps: (panels, points, c, width).
+
+    flipped: for the gradient instead, (panels, points, k, width) with the taps in reverse.
+    """
+    make = functools.partial(_transformed, m, flipped)
+    return weights.kept(w, ("winograd", m, flipped), make)
+
+
+def _transformed(m, flipped, w, old):
+    shape, panels = weights.packing(w, 1, flipped)
+    size = (m + 2) ** 2 * panels // 9
+    to = memory.empty(size, w.dtype) if old is None or old.size != size else old
+    ins = shape[2]
+    work = 9 * ins * weights.panel_width() * native.lib.threads()
+    native.call("winograd_weights", w, to, shape, m, memory.empty(work, w.dtype))
+    return to
+
+
+def convolve(x, packed, b, other, limits, k, m, grid, padding):
+    """y = clamp(w * x + b + other, *limits), channels-last; b, other, limits may be None"""
+    y = empty_channels_last((len(x), k, *grid), x.dtype)
+    if y.size == 0:
+        return y
+    x = arranged(x, True)
+    strides = tuple(s // x.itemsize for s in x.strides)
+    shape, work = plan(m, x.shape, strides, k, grid, padding, native.lib.threads())
+    scratch = memory.empty(work, x.dtype)
+    limits = None if limits is None else np.array(limits, x.dtype)
+    b = None if b is None else contiguous(b)
+    if other is not None:
+        other = channels_last(other)
+    place = channels_last(x), packed, b, other, channels_last(y)
+    native.call("winograd", *place, shape, limits, scratch)
+    return y
+
+
+@functools.lru_cache(maxsize=512)
+def weight_plan(m, shape, strides, k, grid, padding, threads):
+    """What winograd_weight needs to know: sizes, parts of the results, numbers of scratch."""
+    n, c, h, w = shape
+    width, points = weights.panel_width(), (m + 2) ** 2
+    down, across = pieces(grid[0], m), pieces(grid[1], m)
+    tiles = n * down * across
+    deep = 128 if c * k >= DEEP else max(32, GRADIENTS // (points * (c + k)))
+    count = pieces(tiles, pieces(tiles, deep))
+    line = c + SPREAD
+    point = count * line + SPREAD
+    image, _, row, column = strides
+    sizes = [n, c, h, w, k, *grid, *padding, image, row, column, m, down, across]
+    sizes += [count, 1, 1, line, point, threads, points * point, 0]
+    sums = pieces(c, width) * width * k + SPREAD
+    work = points * (point + count * k + threads * c + sums)
+    return np.array(sizes), max(1, min(k // 48, 4)), work
+
+
+def takes_gradient(dw):
+    """True when there are enough channels and results to fill vectors."""
+    return min(dw.shape[:2]) >= weights.panel_width() // 2
+
+
+def add_weight_gradient(x, dy, dw, m, padding):
+    """dw[k, c, p, q] += Σ dy[n, k, i, j] x[n, c, i + p - padding, …]"""
+    x, dy = arranged(x, True), channels_last(arranged(dy, True))
+    strides = tuple(s // x.itemsize for s in x.strides)
+    threads = native.lib.threads()
+    options = m, x.shape, strides, len(dw), dy.shape[1:3], padding, threads
+    sizes, parts, work = weight_plan(*options)
+    work = memory.empty(work, x.dtype)
+    native.call("winograd_weight", channels_last(x), dy, dw, sizes, parts, work)

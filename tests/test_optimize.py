@@ -1,0 +1,137 @@
+"""What must hold of networks that nngraph.optimize has rewritten."""
+
+import numpy as np
+import pytest
+
+from flambeau import kernels, nn, nngraph
+from flambeau.zoo import models
+
+from test_modules import close, flat, move, put
+
+
+def alive(net, seed=0):
+    """The network in evaluation, its running statistics away from where they begin."""
+    generator = np.random.default_rng(seed)
+    for module in net.find(nn.BatchNorm2d):
+        module.running_mean[:] = generator.normal(size=module.num_features)
+        module.running_var[:] = generator.uniform(0.5, 2, module.num_features)
+        module.weight[:] = generator.normal(size=module.num_features)
+        module.bias[:] = generator.normal(size=module.num_features)
+    return net.eval()
+
+
+def images(*shape):
+    return np.random.default_rng(1).normal(size=shape).astype("f4")
+
+
+def kinds(graph):
+    return [type(module).__name__ for module in graph.named.values()]
+
+
+NETWORKS = ["squeezenet1_1", "resnet18", "resnet50", "efficientnet_lite0", "resnet20", "vgg11_bn"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_of_the_zoo_give_the_same(name):
+    nn.seed(0)
+    net = alive(models.build(name, num_classes=10))
+    fast = nngraph.optimize(net)
+    x = images(2, 3, 64, 64)
+    expected = net(x)
+    np.testing.assert_allclose(fast(x), expected, atol=2e-4 * abs(expected).max())
+    assert not {"BatchNorm2d", "Dropout", "Add", "ReLU6"} & set(kinds(fast)) or name == "resnet20"
+    assert not fast.learns()
+
+
+def test_a_block_becomes_one_step_a_convolution(device):
+    x = nngraph.inputs("x")
+    h = nn.Conv2d(3, 4, 3, padding=1, bias=False)(x, name="a")
+    h = nn.ReLU()(nn.BatchNorm2d(4)(h, name="b"), name="c")
+    y = nn.Conv2d(4, 3, 3, padding=1)(h, name="d") + x
+    net = alive(nngraph.Graph(x, nn.ReLU()(y, name="end"), aliases={"raw": h, "sum": y}))
+    fast = nngraph.optimize(net)
+    assert kinds(fast) == ["FusedConv2d", "FusedConv2d"]
+    assert fast.values() == ["x", "c", "end", "raw"]
+    data = images(2, 3, 5, 6)
+    expected, inner = net(data, taps=["raw"])
+    put(fast, device)
+    got, fast_inner = fast(move(data, device), taps=["raw"])
+    close(flat(got), [expected], 1e-5)
+    close(flat(fast_inner["raw"]), [inner["raw"]], 1e-5)
+
+
+def test_values_that_others_use_are_left_alone():
+    x = nngraph.inputs("x")
+    a = nn.Conv2d(3, 3, 1)(x, name="a")
+    b = nn.BatchNorm2d(3)(a, name="b")
+    net = alive(nngraph.Graph(x, [nn.ReLU()(b, name="c") + a, b]))
+    fast = nngraph.optimize(net)
+    data = images(2, 3, 4, 4)
+    for got, expected in zip(fast(data), net(data), strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+    assert "BatchNorm2d" in kinds(fast)
+
+
+def test_a_normalisation_by_batch_statistics_stays():
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)).eval()
+    data = images(2, 3, 4, 4)
+    fast = nngraph.optimize(net)
+    assert "BatchNorm2d" in kinds(fast)
+    np.testing.assert_allclose(fast(data), net(data), atol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_scales_and_transposed_convolutions_are_folded(groups):
+    net = nn.Sequential(
+        nn.ConvTranspose2d(4, 6, 3, stride=2, groups=groups), nn.BatchNorm2d(6), nn.Scale(6)
+    )
+    net[2].weight[:] = np.arange(6) - 2.5
+    net[2].bias[:] = 1
+    fast = nngraph.optimize(alive(net))
+    assert kinds(fast) == ["ConvTranspose2d"]
+    data = images(2, 4, 5, 5)
+    np.testing.assert_allclose(fast(data), net(data), atol=1e-5)
+
+
+def test_branches_are_laid_out_flat():
+    inner = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())
+    net = nn.Sequential(
+        nn.Concat(1, inner, nn.Sequential(), nn.Conv2d(3, 2, 1)),
+        nn.ConcatTable(nn.Conv2d(9, 5, 3), nn.Conv2d(9, 5, 3)),
+        nn.Add(),
+        nn.Dropout(0.5),
+    ).eval()
+    data = images(2, 3, 6, 6)
+    fast = nngraph.optimize(net)
+    np.testing.assert_allclose(fast(data), net(data), atol=1e-5)
+    assert kinds(fast).count("FusedConv2d") == 4 and "Add" not in kinds(fast)
+
+
+def test_the_given_network_is_left_as_it_was():
+    net = alive(models.build("resnet20"))
+    before = {name: a.copy() for name, a in net.state_dict().items()}
+    fast = nngraph.optimize(net)
+    for name, a in net.state_dict().items():
+        assert (a == before[name]).all()
+        assert not any(np.shares_memory(a, b) for b in fast.parameters()) or a.size == 1
+    net.train()
+    assert not fast.training
+
+
+def test_the_result_is_for_inference_only():
+    fast = nngraph.optimize(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()))
+    x = images(1, 3, 2, 2)
+    with pytest.raises(ValueError, match="for inference only: train the network"):
+        fast.backward(x, fast(x))
+    with pytest.raises(ValueError, match="read-only"):
+        fast.parameters()[0][:] = 0
+
+
+def test_optimized_networks_come_back_from_a_file(tmp_path):
+    fast = nngraph.optimize(alive(models.build("resnet20")))
+    fast.save(tmp_path / "fast.h5")
+    again = nn.load(tmp_path / "fast.h5")
+    x = images(1, 3, 32, 32)
+    np.testing.assert_allclose(again(x), fast(x), rtol=0)
+    with kernels.use("reference"):
+        np.testing.assert_allclose(again(x), fast(x), rtol=0)
