@@ -38,8 +38,9 @@ sanitize: $(READY)
 	  PYTHONPATH=$(CURDIR)/build/sanitize \
 	  $(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider tests/test_modules.py -k cpu
 
-bench: $(READY)
-	$(BIN)/python -m tests.bench
+bench:
+	$(MAKE) EXTRAS=test,torch $(VENV)/.ready-test-torch
+	$(BIN)/python tests/bench
 
 build: $(READY)
 	$(BIN)/python setup.py -q build_ext --inplace

@@ -299,5 +299,7 @@ def own(module):
         for name in (*m.params, *m.buffers):
             array = getattr(m, name)
             if isinstance(array, np.ndarray):
+                array = np.array(array)  # memory of its own: nothing else can write to it
                 array.flags.writeable = False
+                setattr(m, name, array)
     return twin

@@ -163,6 +163,50 @@ def test_the_error_of_each_algorithm_is_within_what_is_stated(name, shape, k, pa
     assert abs(y - exact).max() / abs(exact).max() < ERRORS[name]
 
 
+def channels_last(x):
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("name", ["direct", "winograd2", "winograd4", "winograd6"])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("shape, k, padding", SHAPES)
+def test_the_error_of_each_gradient_is_within_what_is_stated(name, last, shape, k, padding):
+    algorithm = pytest.importorskip("flambeau.kernels.cpu.conv_algorithm")
+    cpu = kernels.package("cpu")
+    x, w, options = draw(*shape), draw(k, shape[1], 3, 3), ((1, 1), padding, (1, 1), 1)
+    dy = draw(*reference.conv2d(x, w, None, *options).shape)
+    found = []
+    for package, dtype in ((cpu, "f4"), (reference, "f8")):
+        arrays = [a.astype(dtype) for a in (x, dy, w)]
+        if last and package is cpu:
+            arrays[:2] = map(channels_last, arrays[:2])
+        dw, db = np.ones(w.shape, dtype), np.ones(k, dtype)
+        with algorithm.use(name):
+            dx = package.conv2d_backward(*arrays, dw, db, *options, True)
+        found.append((dx, dw, db))
+    for a, b in zip(*found, strict=True):
+        assert abs(a - b).max() / abs(b).max() < ERRORS[name]
+
+
+@pytest.mark.parametrize("weights, groups", [((30, 24, 3, 5), 1), ((40, 12, 2, 3), 2)])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1), (2, 3)])
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 1), (3, 2)])
+def test_gradients_in_channels_last_memory_agree_with_the_reference(
+    weights, groups, stride, dilation
+):
+    cpu = pytest.importorskip("flambeau.kernels.cpu")
+    x, w, options = draw(2, 24, 13, 17), draw(*weights), (stride, (1, 2), dilation, groups)
+    dy = draw(*reference.conv2d(x, w, None, *options).shape)
+    found = []
+    for package, order in ((cpu, channels_last), (cpu, np.copy), (reference, np.copy)):
+        dw, db = np.zeros_like(w), np.zeros(len(w), "f4")
+        dx = package.conv2d_backward(order(x), order(dy), w, dw, db, *options, True)
+        found.append((dx, dw, db))
+    for got in found[:2]:
+        for a, b in zip(got, found[2], strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5 * abs(b).max())
+
+
 def test_the_algorithm_is_chosen_by_size_and_can_be_forced():
     algorithm = pytest.importorskip("flambeau.kernels.cpu.conv_algorithm")
     x, w = draw(1, 64, 56, 56), draw(64, 64, 3, 3)
@@ -176,10 +220,6 @@ def test_the_algorithm_is_chosen_by_size_and_can_be_forced():
         assert algorithm.algorithm(x, w, *once) == "direct"
     with pytest.raises(ValueError, match="is patches, .* — got 'fft'"), algorithm.use("fft"):
         pass
-
-
-def channels_last(x):
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -302,3 +342,14 @@ def test_fixed_weights_are_not_looked_at_again():
     w.flags.writeable = False
     assert weights.cannot_change(w)
     assert not weights.cannot_change(w[:2])  # the array that it is a part of may be written to
+
+
+@pytest.mark.parametrize("shape", [(2, 37, 13, 17), (1, 3, 80, 81), (3, 64, 1, 5), (2, 1, 4, 4)])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_images_change_their_memory_order_and_nothing_else(shape, dtype):
+    layout = pytest.importorskip("flambeau.kernels.cpu.layout")
+    x = draw(*shape, dtype=dtype)
+    last = layout.arranged(x, True)
+    assert last.transpose(0, 2, 3, 1).flags.c_contiguous and (last == x).all()
+    first = layout.arranged(last, False)
+    assert first.flags.c_contiguous and (first == x).all()

@@ -21,6 +21,13 @@ pytestmark = pytest.mark.skipif(memory.LARGE == float("inf"), reason="FLAMBEAU_M
 MIB = 1 << 20
 
 
+@pytest.fixture(autouse=True)
+def nothing_left_over():
+    """What earlier tests left behind must not be freed or used again during this one."""
+    gc.collect()
+    memory.trim()
+
+
 def made(size, value=0):
     """An array of so many bytes from the pool, filled."""
     y = memory.empty(size, np.uint8)

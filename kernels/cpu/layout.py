@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from flambeau.kernels.cpu import memory
+from flambeau.kernels.cpu import memory, native
 
 
 def is_channels_last(x):
@@ -14,7 +14,7 @@ def is_channels_last(x):
 
 def channels_last(x):
     """x (n, c, h, w) as a C-contiguous (n, h, w, c): a view where its memory is so, else a copy."""
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    return arranged(x, True).transpose(0, 2, 3, 1)
 
 
 def empty_channels_last(shape, dtype):
@@ -62,7 +62,8 @@ def empty_like(x):
 def copied(x, like):
     """A copy of x, its axes in the same order in memory as those of `like`."""
     y = empty_like(like)
-    y[...] = x
+    if x.dtype != y.dtype or not turned(x, y):
+        y[...] = x
     return y
 
 
@@ -99,11 +100,25 @@ def arranged(x, last):
     """x in C order, or as images with channels-last memory: itself where it is so, else a copy."""
     if x.flags.aligned and (x.flags.c_contiguous if not last else _is_last(x)):
         return x
-    if not last:
-        return memory.copy(x)
     y = empty_arranged(x.shape, x.dtype, last)
-    y[...] = x
+    if not turned(x, y):
+        y[...] = x
     return y
+
+
+def turned(x, y):
+    """Copy images between C order and channels-last memory; False where it is neither of these."""
+    simple = x.ndim == 4 and native.takes(x, y) and x.flags.aligned and x.size > 0
+    if not simple or x.flags.c_contiguous == y.flags.c_contiguous:
+        return False
+    n, c, h, w = x.shape
+    if x.flags.c_contiguous and _is_last(y):
+        native.call("transpose_planes", x, y.transpose(0, 2, 3, 1), n, c, h * w)
+    elif _is_last(x) and y.flags.c_contiguous:
+        native.call("transpose_planes", x.transpose(0, 2, 3, 1), y, n, h * w, c)
+    else:
+        return False
+    return True
 
 
 def _is_last(x):

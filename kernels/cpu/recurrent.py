@@ -1,21 +1,20 @@
-"""Recurrent layers: C kernels over all steps, matrix products for what no step waits for."""
+"""Recurrent layers: C kernels over all steps, and products for what no step waits for."""
 
 import numpy as np
 
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import memory, native
-from flambeau.kernels.cpu.linear import linear, linear_backward
 from flambeau.kernels.reference.recurrent import zeros_for
 
 LSTM, GRU, RNN_TANH, RNN_RELU = range(4)  # of recurrent.c
-PARALLEL_ABOVE = 200_000  # multiply-adds of a step
+PARALLEL_ABOVE = 200_000  # multiply-adds of a step, or of a product
 
 
 def lstm(x, h0, c0, w_ih, w_hh, b_ih, b_hh, reverse):
     """c' = f c + i g, h' = o tanh c'; -> y, c (t, n, h), gates (t, n, 4h): i, f, g, o"""
     if not native.takes(x, h0, c0, w_ih, w_hh, b_ih, b_hh):
         return reference.lstm(x, h0, c0, w_ih, w_hh, b_ih, b_hh, reverse)
-    gates = linear(reference.contiguous(x), w_ih, None)
+    gates = _inputs(x, w_ih)
     y, c = memory.empty((2, *x.shape[:2], w_hh.shape[1]), x.dtype)
     _forward(LSTM, h0, c0, w_hh, _sum(b_ih, b_hh, w_hh), None, gates, None, y, c, reverse)
     return y, c, gates
@@ -33,14 +32,14 @@ def lstm_backward(
     da, dh, dc = memory.empty(gates.shape, gates.dtype), _carried(dh, h0), _carried(dc, c0)
     _backward(LSTM, h0, c0, w_hh, y, c, gates, None, dy, dh, dc, da, None, reverse)
     grads = dw_ih, dw_hh, db_ih, db_hh
-    return _products(x, h0, w_ih, w_hh, y, da, da, grads, reverse, want_dx), dh, dc
+    return _products(x, h0, w_ih, y, da, da, grads, reverse, want_dx), dh, dc
 
 
 def gru(x, h0, w_ih, w_hh, b_ih, b_hh, reverse):
     """h' = (1 - z) n + z h -> y (t, n, h), gates (t, n, 3h): r, z, n, hidden (t, n, h)"""
     if not native.takes(x, h0, w_ih, w_hh, b_ih, b_hh):
         return reference.gru(x, h0, w_ih, w_hh, b_ih, b_hh, reverse)
-    gates = linear(reference.contiguous(x), w_ih, None)
+    gates = _inputs(x, w_ih)
     h = w_hh.shape[1]
     y, hidden = memory.empty((2, *x.shape[:2], h), x.dtype)
     b, b_hidden = _sum(b_ih, b_hh, w_hh), np.zeros(h, x.dtype)
@@ -63,14 +62,14 @@ def gru_backward(
     dh = _carried(dh, h0)
     _backward(GRU, h0, None, w_hh, y, None, gates, hidden, dy, dh, None, da, da_hidden, reverse)
     grads = dw_ih, dw_hh, db_ih, db_hh
-    return _products(x, h0, w_ih, w_hh, y, da, da_hidden, grads, reverse, want_dx), dh
+    return _products(x, h0, w_ih, y, da, da_hidden, grads, reverse, want_dx), dh
 
 
 def rnn(x, h0, w_ih, w_hh, b_ih, b_hh, relu, reverse):
     """h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or max(0, …) (relu) -> y (t, n, h)"""
     if not native.takes(x, h0, w_ih, w_hh, b_ih, b_hh):
         return reference.rnn(x, h0, w_ih, w_hh, b_ih, b_hh, relu, reverse)
-    y = linear(reference.contiguous(x), w_ih, None)
+    y = _inputs(x, w_ih)
     cell = RNN_RELU if relu else RNN_TANH
     _forward(cell, h0, None, w_hh, _sum(b_ih, b_hh, w_hh), None, y, None, y, None, reverse)
     return y
@@ -86,7 +85,7 @@ def rnn_backward(x, h0, w_ih, w_hh, y, dy, dh, dw_ih, dw_hh, db_ih, db_hh, relu,
     cell = RNN_RELU if relu else RNN_TANH
     _backward(cell, h0, None, w_hh, y, None, None, None, dy, dh, None, da, None, reverse)
     grads = dw_ih, dw_hh, db_ih, db_hh
-    return _products(x, h0, w_ih, w_hh, y, da, da, grads, reverse, want_dx), dh
+    return _products(x, h0, w_ih, y, da, da, grads, reverse, want_dx), dh
 
 
 def _forward(cell, h0, c0, w_hh, b, b_hidden, gates, hidden, y, c, reverse):
@@ -107,30 +106,65 @@ def _backward(cell, h0, c0, w_hh, y, c, gates, hidden, dy, dh, dc, da, da_hidden
 
 def _work(y, w_hh, cell, backward):
     """The number of threads, and the memory in which the kernel packs its factors."""
-    count = native.lib.threads() if y.shape[1] * w_hh.size > PARALLEL_ABOVE else 1
+    count = _threads(y.shape[1] * w_hh.size)
     size = native.call("recurrent_work", y, *y.shape[1:], cell, count, backward)
     return count, memory.empty(size, y.dtype)
 
 
-def _products(x, h0, w_ih, w_hh, y, da, da_hidden, grads, reverse, want_dx):
+def _threads(work):
+    """How many threads so many multiply-adds, of a step or a product, are worth."""
+    return native.lib.threads() if work > PARALLEL_ABOVE else 1
+
+
+def _inputs(x, w_ih):
+    """W_ih x for all steps"""
+    y = memory.empty((*x.shape[:2], len(w_ih)), x.dtype)
+    _product(_rows(x), w_ih.T, _rows(y), False)
+    return y
+
+
+def _products(x, h0, w_ih, y, da, da_hidden, grads, reverse, want_dx):
     """dx, and the gradients of the parameters, by products over all steps"""
     dw_ih, dw_hh, db_ih, db_hh = grads
-    # the states before the steps are h0 and all of y but the last
-    later, before = (da_hidden[:-1], y[1:]) if reverse else (da_hidden[1:], y[:-1])
-    first = da_hidden[-1 if reverse else 0]
-    linear_backward(h0, first, w_hh, dw_hh, None, False)
-    linear_backward(before, later, w_hh, dw_hh, None, False)
+    if dw_hh is not None:
+        # the states before the steps are h0 and all of y but the last
+        later, before = (da_hidden[:-1], y[1:]) if reverse else (da_hidden[1:], y[:-1])
+        _product(da_hidden[-1 if reverse else 0].T, reference.contiguous(h0), dw_hh, True)
+        _product(_rows(later).T, _rows(before), dw_hh, True)
+        _product(_rows(da).T, _rows(x), dw_ih, True)
     if db_ih is not None:
-        sums = _column_sums(da)
+        sums = _row_sum(da)
         db_ih += sums
-        db_hh += sums if da_hidden is da else _column_sums(da_hidden)
-    return linear_backward(reference.contiguous(x), da, w_ih, dw_ih, None, want_dx)
+        db_hh += sums if da_hidden is da else _row_sum(da_hidden)
+    if not want_dx:
+        return None
+    dx = memory.empty(x.shape, x.dtype)
+    _product(_rows(da), w_ih, _rows(dx), False)
+    return dx
 
 
-def _column_sums(da):
-    """Σ da over steps and batch, as a product: NumPy's sum takes one thread."""
-    rows = da.reshape(-1, da.shape[-1])
-    return np.ones(len(rows), da.dtype) @ rows
+def _product(a, b, c, add):
+    """c = a b, or c += a b (add): matrices, a and b of any strides, c contiguous"""
+    (m, depth), n = a.shape, b.shape[1]
+    if min(m, n, depth) == 0:
+        return  # to an empty sum only is anything added here
+    count = _threads(m * n * depth)
+    work = memory.empty(native.call("shared_product_work", c, m, n, depth, count), c.dtype)
+    strides = [s // c.itemsize for s in (*a.strides, *b.strides)]
+    places = native.address(a), native.address(b)
+    native.call("shared_product", *places, c, m, n, depth, *strides, add, count, work)
+
+
+def _row_sum(da):
+    """Σ da over steps and batch"""
+    y = np.empty(da.shape[-1], da.dtype)
+    native.call("row_sum", da, y, da.shape[0] * da.shape[1], len(y))
+    return y
+
+
+def _rows(x):
+    """x as a matrix of rows"""
+    return reference.contiguous(x).reshape(-1, x.shape[-1])
 
 
 def _sum(b_ih, b_hh, w):
