@@ -1,11 +1,15 @@
-"""y = x Wᵀ + b: NumPy's own matrix product (BLAS) serves here."""
+"""y = x Wᵀ + b: C kernels, by the threads that run all other layers.
 
-import numpy as np
+Another library's threads, BLAS's, would spin for a while after each product and take the
+processors from the layers that follow.
+"""
 
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import memory, native
+from flambeau.kernels.reference import contiguous
 
-AT_ONCE = 1 << 21  # numbers of the weights' gradient that are computed before they are added
+FEW_ROWS = 8  # of linear.c
+PARALLEL_ABOVE = 200_000  # multiply-adds
 
 
 def linear(x, w, b):
@@ -13,9 +17,15 @@ def linear(x, w, b):
     if not native.takes(x, w, b):
         return reference.linear(x, w, b)
     y = memory.empty((*x.shape[:-1], len(w)), x.dtype)
-    _rows(x).dot(w.T, out=_rows(y))
-    if b is not None:
-        y += b
+    n, (o, i) = y.size // len(w), w.shape
+    x, w = contiguous(x), contiguous(w)
+    b = None if b is None else contiguous(b)
+    if 0 < n <= FEW_ROWS:
+        native.call("linear_few", x, w, b, y, n, i, o)
+    elif n:
+        product(x.reshape(n, i), w.T, y.reshape(n, o), False)
+        if b is not None:
+            y += b
     return y
 
 
@@ -23,27 +33,32 @@ def linear_backward(x, dy, w, dw, db, want_dx):
     """dx = dy W, dw += dyᵀ x, db += Σ dy        dw, db may be None"""
     if not native.takes(x, dy, w, dw, db):
         return reference.linear_backward(x, dy, w, dw, db, want_dx)
-    rows = _rows(dy)
-    if dw is not None:
-        _add_product(dw, rows.T, _rows(x))
-    if db is not None:
-        db += rows.sum(0)
+    x, dy, w = contiguous(x), contiguous(dy), contiguous(w)
+    n, (o, i) = dy.size // len(w), w.shape
+    if n and dw is not None:
+        total = dw if dw.flags.carray else memory.copy(dw)
+        product(dy.reshape(n, o).T, x.reshape(n, i), total, True)
+        if total is not dw:
+            dw[...] = total
+    if n and db is not None:
+        sums = memory.empty(o, dy.dtype)
+        native.call("row_sum", dy, sums, n, o)
+        db += sums
     if not want_dx:
         return None
     dx = memory.empty(x.shape, x.dtype)
-    rows.dot(w, out=_rows(dx))
+    if n:
+        product(dy.reshape(n, o), w, dx.reshape(n, i), False)
     return dx
 
 
-def _add_product(y, a, b):
-    """y += a b, some rows at a time, so that the product is added while it is in the caches"""
-    count = max(64, AT_ONCE // max(1, y.shape[1]))
-    part = memory.empty((min(count, len(y)), y.shape[1]), y.dtype)
-    for start in range(0, len(y), count):
-        piece = y[start : start + count]
-        piece += np.dot(a[start : start + count], b, out=part[: len(piece)])
-
-
-def _rows(x):
-    """x as a matrix of rows (all of its axes but the last in one)"""
-    return x.reshape(-1, x.shape[-1])
+def product(a, b, c, add):
+    """c = a b, or c += a b (add): matrices, a and b of any strides, c contiguous"""
+    (m, depth), n = a.shape, b.shape[1]
+    if min(m, n, depth) == 0:
+        return  # to an empty sum only is anything added here
+    count = native.lib.threads() if m * n * depth > PARALLEL_ABOVE else 1
+    work = memory.empty(native.call("shared_product_work", c, m, n, depth, count), c.dtype)
+    strides = [s // c.itemsize for s in (*a.strides, *b.strides)]
+    places = native.address(a), native.address(b)
+    native.call("shared_product", *places, c, m, n, depth, *strides, add, count, work)

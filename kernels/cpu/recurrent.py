@@ -4,6 +4,7 @@ import numpy as np
 
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import memory, native
+from flambeau.kernels.cpu.linear import product
 from flambeau.kernels.reference.recurrent import zeros_for
 
 LSTM, GRU, RNN_TANH, RNN_RELU = range(4)  # of recurrent.c
@@ -119,7 +120,7 @@ def _threads(work):
 def _inputs(x, w_ih):
     """W_ih x for all steps"""
     y = memory.empty((*x.shape[:2], len(w_ih)), x.dtype)
-    _product(_rows(x), w_ih.T, _rows(y), False)
+    product(_rows(x), w_ih.T, _rows(y), False)
     return y
 
 
@@ -129,9 +130,9 @@ def _products(x, h0, w_ih, y, da, da_hidden, grads, reverse, want_dx):
     if dw_hh is not None:
         # the states before the steps are h0 and all of y but the last
         later, before = (da_hidden[:-1], y[1:]) if reverse else (da_hidden[1:], y[:-1])
-        _product(da_hidden[-1 if reverse else 0].T, reference.contiguous(h0), dw_hh, True)
-        _product(_rows(later).T, _rows(before), dw_hh, True)
-        _product(_rows(da).T, _rows(x), dw_ih, True)
+        product(da_hidden[-1 if reverse else 0].T, reference.contiguous(h0), dw_hh, True)
+        product(_rows(later).T, _rows(before), dw_hh, True)
+        product(_rows(da).T, _rows(x), dw_ih, True)
     if db_ih is not None:
         sums = _row_sum(da)
         db_ih += sums
@@ -139,20 +140,8 @@ def _products(x, h0, w_ih, y, da, da_hidden, grads, reverse, want_dx):
     if not want_dx:
         return None
     dx = memory.empty(x.shape, x.dtype)
-    _product(_rows(da), w_ih, _rows(dx), False)
+    product(_rows(da), w_ih, _rows(dx), False)
     return dx
-
-
-def _product(a, b, c, add):
-    """c = a b, or c += a b (add): matrices, a and b of any strides, c contiguous"""
-    (m, depth), n = a.shape, b.shape[1]
-    if min(m, n, depth) == 0:
-        return  # to an empty sum only is anything added here
-    count = _threads(m * n * depth)
-    work = memory.empty(native.call("shared_product_work", c, m, n, depth, count), c.dtype)
-    strides = [s // c.itemsize for s in (*a.strides, *b.strides)]
-    places = native.address(a), native.address(b)
-    native.call("shared_product", *places, c, m, n, depth, *strides, add, count, work)
 
 
 def _row_sum(da):
