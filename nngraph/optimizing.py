@@ -207,7 +207,6 @@ def scaled(module, scale, shift):
 
 def fused(ops, outs, aliases):
     """The operations with convolutions that add and clamp, where they did so one after another."""
-    order = {id(op): i for i, op in enumerate(ops)}
     for op in ops:
         if isinstance(op.module, nn.Conv2d):
             op.module = as_fused(op.module)
@@ -216,11 +215,9 @@ def fused(ops, outs, aliases):
         into = None
         counts = consumers(ops, outs)
         if isinstance(op.module, nn.Add) and len(op.inputs) == 2:
-            # the later of the two convolutions can add the other's value, which is there by then
-            ready = [v for v in op.inputs if not v[1] and open_to(v[0], counts, adds=True)]
-            ready.sort(key=lambda value: order[id(value[0])])
-            if ready and all(order[id(v[0])] <= order[id(ready[-1][0])] for v in op.inputs):
-                into = ready[-1][0]
+            ready = [v[0] for v in op.inputs if open_to(v[0], counts, adds=True)]
+            if ready:  # the last one, which takes the sum's place: what it adds is there by then
+                into = max(ready, key=kept.index)
                 into.inputs += [v for v in op.inputs if v[0] is not into]
                 into.module = changed(into.module, adds=True)
         elif type(op.module) in BOUNDS and open_to(op.inputs[0][0], counts):
@@ -231,6 +228,8 @@ def fused(ops, outs, aliases):
             kept.append(op)
         else:
             absorb(into, op, ops, outs, aliases)
+            kept.remove(into)
+            kept.append(into)
     return kept
 
 
