@@ -61,7 +61,7 @@ from flambeau.nn.pooling import (
 )
 from flambeau.nn.random import seed
 from flambeau.nn.recurrent import GRU, LSTM, RNN
-from flambeau.nn.saving import load
+from flambeau.nn.saving import load, save
 from flambeau.nn.shape import (
     Flatten,
     Identity,
@@ -139,5 +139,6 @@ __all__ = [
     "init",
     "load",
     "optim",
+    "save",
     "seed",
 ]

@@ -169,6 +169,14 @@ def test_replace_rewrites_the_tree():
         a.find("9")
 
 
+def test_what_is_said_about_a_network_comes_back_with_it(tmp_path):
+    a = net()
+    nn.save(a, tmp_path / "a.h5", about={"labels": ["cat", "dog"]})
+    b = nn.load(tmp_path / "a.h5")
+    assert b.about == {"labels": ["cat", "dog"]}
+    assert (b[2].weight == a[2].weight).all()
+
+
 def test_large_networks_come_back(tmp_path):
     a = nn.Sequential(*(nn.Sequential(nn.Affine(1.0, i), nn.ReLU()) for i in range(1000)))
     a.save(tmp_path / "a.h5")

@@ -14,9 +14,8 @@ import pytest
 
 from flambeau import kernels, nn
 
-memory = pytest.importorskip("flambeau.kernels.cpu.memory")
 cpu = kernels.package("cpu")
-pytestmark = pytest.mark.skipif(memory.LARGE == float("inf"), reason="FLAMBEAU_MEMORY=numpy")
+memory = cpu.memory
 
 MIB = 1 << 20
 
