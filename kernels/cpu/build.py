@@ -18,6 +18,8 @@ GENERATED = HERE.parents[1] / "build" / "native"
 BASE = {"base": (16, None)}
 X86 = {"avx2": (32, "avx2,fma"), "avx512": (64, "avx2,fma,avx512f,avx512vl,avx512bw,avx512dq")}
 ISAS = BASE | (X86 if platform.machine() in ("x86_64", "AMD64") else {})
+if os.environ.get("FLAMBEAU_ISAS"):  # such as "avx2 base": only these, for a quick build
+    ISAS = {name: ISAS[name] for name in os.environ["FLAMBEAU_ISAS"].split()}
 
 PROTOTYPE = re.compile(r"^(\w+) KERNEL\((\w+)\)\(([^)]*)\)\s*\{", re.MULTILINE)
 
