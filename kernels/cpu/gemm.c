@@ -4,6 +4,7 @@
    packed as panels [depth][LEFT_PITCH], one number for each row of the tile, and the right factor
    as panels [depth][TILE_COLUMNS], so that the innermost loop reads both from front to back.
    Source: Goto and van de Geijn, Anatomy of high-performance matrix multiplication, 2008. */
+#include "multiply.h"
 
 #if VECTOR_BYTES == 64
 enum { TILE_ROWS = 14 }; /* 28 sums, 2 right vectors and a broadcast in 32 registers */
@@ -45,7 +46,7 @@ INLINE void tile_of(const i64 rows, const i64 vectors, i64 depth, const real *a,
     for (i64 i = 0; i < rows; i++) {
       vec left = broadcast(a[i]);
 #pragma GCC unroll 2
-      for (i64 j = 0; j < vectors; j++) sum[i][j] += left * right[j];
+      for (i64 j = 0; j < vectors; j++) MULTIPLY_ADD(sum[i][j], left, right[j]);
     }
   }
 #pragma GCC unroll 16

@@ -4,6 +4,7 @@
    TILE_ROWS windows by one panel stays in registers; what the windows read is read in place.
    Source: Goto and van de Geijn, Anatomy of high-performance matrix multiplication, 2008. */
 #pragma once
+#include "multiply.h"
 
 enum { PANEL = 2 * LANES };
 
@@ -87,7 +88,7 @@ INLINE void steps(const int rows, const int vectors, const int count, struct row
     for (int i = 0; i < rows; i++) {
       vec left = broadcast(element(a, i, k));
 #pragma GCC unroll 2
-      for (int j = 0; j < vectors; j++) sum[i][j] += left * right[j];
+      for (int j = 0; j < vectors; j++) MULTIPLY_ADD(sum[i][j], left, right[j]);
     }
   }
 #pragma GCC unroll 3
