@@ -89,10 +89,10 @@ static void read_strip(const struct conv_last *s, const real *x, struct strip *t
 /* All windows of a strip by one panel. */
 static void strip_panel(const struct conv_last *s, const struct strip *t, const real *w, i64 first,
                         real *y, const struct finish *finish) {
-  i64 k = s->groups * s->k, channel = t->group * s->k + first;
+  i64 k = s->groups * s->k, channel = t->group * s->k + first, depth = s->p * s->q * s->c;
   i64 together = s->step_w == 1 && t->x_column == s->c;
   struct reach reach = {s->p, s->step_h * t->x_row, together ? 1 : s->q, s->step_w * t->x_column,
-                        together ? s->q * s->c : s->c};
+                        together ? s->q * s->c : s->c, w + depth * PANEL};
   for (i64 i = 0; i < t->lines; i++)
     for (i64 g = 0; g < pieces(t->columns, TILE_ROWS); g++) {
       i64 j = panel_row(t->columns, g), rows = panel_row(t->columns, g + 1) - j;
@@ -102,6 +102,7 @@ static void strip_panel(const struct conv_last *s, const struct strip *t, const 
       panel_tile(rows, min_i64(s->k - first, PANEL), &reach,
                  t->x + i * s->stride_h * t->x_row + j * s->stride_w * t->x_column,
                  s->stride_w * t->x_column, w, y + offset, k, &here);
+      reach.next += depth * PANEL / 4;
     }
 }
 

@@ -8,9 +8,12 @@
 
 enum { PANEL = 2 * LANES };
 
-/* What a window reads: rows * columns runs of `length` numbers, beginning at its first number. */
+/* What a window reads: rows * columns runs of `length` numbers, beginning at its first number.
+   next: the panel that will be wanted after this one; tiles fetch it while they compute, a piece
+   each, because weights that are read once come from memory. */
 struct reach {
   i64 rows, row_step, columns, column_step, length;
+  const real *next;
 };
 
 /* What becomes of the sums: y = clamp(sums + bias + other, low, high); bias, other may be NULL. */
@@ -72,6 +75,12 @@ INLINE real element(const struct rows *a, const int i, const int k) {
 #define OPAQUE(v)
 #endif
 
+/* Fetch so many numbers' lines into the second-level cache. */
+INLINE void fetch(const real *p, const int count) {
+#pragma GCC unroll 4
+  for (int i = 0; i < count; i += 64 / (int)sizeof(real)) __builtin_prefetch(p + i, 0, 2);
+}
+
 /* sum += a b for `count` steps, written out */
 INLINE void steps(const int rows, const int vectors, const int count, struct rows *a,
                   const real **b, vec sum[][2]) {
@@ -132,13 +141,17 @@ INLINE void tile_rows(const int rows, const int vectors, const struct reach *rea
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) sum[i][j] = first;
   }
+  const real *next = reach->next;
   for (i64 p = 0; p < reach->rows; p++)
     for (i64 q = 0; q < reach->columns; q++) {
       const char *at = (const char *)(a + p * reach->row_step + q * reach->column_step);
       i64 apart = line * sizeof(real), far = ROWS_APART * apart;
       struct rows left = {{at, at + far, at + 2 * far}, apart, 3 * apart};
       i64 k = reach->length;
-      for (; k >= 4; k -= 4) steps(rows, vectors, 4, &left, &b, sum);
+      for (; k >= 4; k -= 4, next += PANEL) {
+        fetch(next, PANEL);
+        steps(rows, vectors, 4, &left, &b, sum);
+      }
       for (; k > 0; k--) steps(rows, vectors, 1, &left, &b, sum);
     }
 #pragma GCC unroll 16

@@ -13,7 +13,7 @@ from flambeau.kernels.cpu.arrays import contiguous
 from flambeau.kernels.cpu.layout import arranged, channels_last, empty_channels_last
 
 BLOCK = 100_000  # numbers of a block: points and sums that a thread keeps in its caches
-LARGEST = 250_000  # of a block of the fewest tiles, before threads share one
+LARGEST = 100_000  # of a block of the fewest tiles, before threads share one
 COLUMNS = 64  # results of a tile that are summed before they are transformed
 CACHED = 4_000_000  # numbers of weights that may be read again for every block
 DEEP = 50_000  # weights from which their sums no longer stay in the caches
@@ -36,7 +36,7 @@ def block(m, tiles, c, k, threads):
     if points * rows * c <= LARGEST and tiles >= 2 * threads * rows:
         count = rows * min(4, max(1, BLOCK // one))
         return pieces(tiles, pieces(tiles, count)), taken, 0
-    count = rows * (2 if points * c * k <= CACHED else 7)
+    count = rows * (4 if points * c * k <= CACHED else 7)
     taken = max(1, min(taken, panels // (2 * threads)))
     return pieces(tiles, pieces(tiles, count)), taken, 1
 
