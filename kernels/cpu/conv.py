@@ -1,5 +1,6 @@
 """Convolution: C kernels. A matrix product over patches, or channel by channel."""
 
+import functools
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import (
     activation,
+    conv_algorithm,
     conv_depthwise,
     conv_gradient,
     conv_last,
@@ -16,8 +18,8 @@ from flambeau.kernels.cpu import (
     winograd,
 )
 from flambeau.kernels.cpu.arrays import contiguous
-from flambeau.kernels.cpu.conv_algorithm import algorithm, chosen
-from flambeau.kernels.cpu.layout import channels_last, prefers_channels_last
+from flambeau.kernels.cpu.conv_algorithm import algorithm, forced
+from flambeau.kernels.cpu.layout import arranged, channels_last, prefers_channels_last
 from flambeau.kernels.reference.conv import output_size, transposed_size
 
 __all__ = [
@@ -96,7 +98,7 @@ def convolve(x, w, b, grid, stride, padding, dilation, groups):
     y = np.empty((len(x), len(w), *grid), x.dtype)
     if y.size == 0:
         return y
-    if conv_depthwise.takes(w, groups):
+    if conv_depthwise.takes(w.shape, groups):
         conv_depthwise.forward(x, w, b, y, stride, padding, dilation)
         return y
     plane = grid[0] * grid[1]
@@ -131,14 +133,14 @@ def phases(size, taps, stride, padding, dilation):
 
 def transposed(x, w, b, size, stride, padding, dilation, groups):
     """The transposed convolution: an image of the given size."""
-    if not conv_depthwise.takes(w, groups) and conv_gradient.takes(x, w, groups):
+    if not conv_depthwise.takes(w.shape, groups) and conv_gradient.takes(x, w, groups):
         options = stride, padding, dilation, groups
         return conv_gradient.transposed(x, w, b, size, *options, phases)
     x, w = contiguous(x), contiguous(w)
     y = np.empty((len(x), groups * w.shape[1], *size), x.dtype)
     if y.size == 0:
         return y
-    if conv_depthwise.takes(w, groups) and b is None:
+    if conv_depthwise.takes(w.shape, groups) and b is None:
         conv_depthwise.input_gradient(x, w, y, stride, padding, dilation)
         return y
     w = w.reshape(groups, -1, *w.shape[1:]).swapaxes(1, 2)  # group, result, source, p, q
@@ -166,7 +168,7 @@ def add_weight_gradient(x, dy, dw, stride, padding, dilation, groups):
         conv_gradient.add_weight_gradient(x, dy, dw, stride, padding, dilation)
         return
     x, dy = contiguous(x), contiguous(dy)
-    if conv_depthwise.takes(dw, groups):
+    if conv_depthwise.takes(dw.shape, groups):
         conv_depthwise.weight_gradient(x, dy, dw, stride, padding, dilation)
         return
     n, c, h, width = x.shape
@@ -205,28 +207,62 @@ def conv2d_fused(x, w, b, other, low, high, stride, padding, dilation, groups):
     options = stride, padding, dilation, groups
     if not native.takes(x, w, b, other):
         return reference.conv2d_fused(x, w, b, other, low, high, *options)
-    grid = output_size(x.shape[2:], w.shape[2:], stride, padding, dilation)
-    return forward(x, w, b, other, limits_of(low, high), grid, *options)
+    return forward(x, w, b, other, limits_of(low, high), None, *options)
 
 
 def forward(x, w, b, other, limits, grid, stride, padding, dilation, groups):
-    """y = clamp(w * x + b + other, *limits) for a grid of windows, by the best algorithm."""
+    """y = clamp(w * x + b + other, *limits) by the best algorithm.
+
+    grid: how many windows there are; None for all that the image has room for.
+    """
+    layout = x.dtype, x.shape, x.strides, w.shape
     options = stride, padding, dilation, groups
-    name = chosen(x, w, grid, stride, dilation, groups)
-    if name == "direct":
-        packed = weights.panels(w, groups, False)
-        k, kernel = len(w), w.shape[2:]
-        return conv_last.convolve(x, packed, b, other, limits, k, kernel, grid, *options)
-    if name.startswith("winograd"):
-        m = int(name[-1])
-        packed = winograd.transformed(w, m, False)
-        return winograd.convolve(x, packed, b, other, limits, len(w), m, grid, padding)
-    if name == "depthwise" and conv_depthwise.takes_last(x, w):
-        return conv_last.channel_by_channel(x, w, b, other, limits, grid, *options[:3])
+    name, step, arrange, pack = way(*layout, grid, *options, limits, native.lib.threads(), forced())
+    if step is not None and conv_last.simple(x):
+        x = arranged(x, True) if arrange else x
+        return step(x, weights.kept(w, *pack), b, other)
+    if step is not None:
+        return forward(arranged(x, True), w, b, other, limits, grid, *options)
     x, w = contiguous(x), contiguous(w)
+    grid = grid or output_size(x.shape[2:], w.shape[2:], stride, padding, dilation)
     y = convolve(x, w, b, grid, *options)
     y = y if other is None else elementwise.add([y, other])
     return y if limits is None else activation.clamp(y, *limits)
+
+
+@functools.lru_cache(maxsize=1024)
+def way(dtype, shape, strides, taps, grid, stride, padding, dilation, groups, limits, threads, _):
+    """How images of a shape and strides are convolved with weights of the shape `taps`.
+
+    (algorithm, Step, whether x must be arranged for it, key and maker of the packed weights); the
+    Step is None where there is none. The last argument is the algorithm that is forced.
+    """
+    n, k, kernel = shape[0], taps[0], taps[2:]
+    grid = grid or output_size(shape[2:], kernel, stride, padding, dilation)
+    name = conv_algorithm.chosen(dtype, n, taps, grid, stride, dilation, groups)
+    strides = tuple(s // dtype.itemsize for s in strides)
+    options = grid, stride, padding, dilation
+    if name == "direct":
+        step = conv_last.prepared(
+            "conv_last", limits, shape, strides, kernel, k, *options, groups, threads
+        )
+        return name, step, False, weights.panels_of(groups, False)
+    if name == "depthwise" and conv_depthwise.takes_last(dtype, k, groups):
+        step = conv_last.prepared(
+            "depthwise_last", limits, shape, strides, kernel, 1, *options, 1, threads
+        )
+        return name, step, False, ("taps", taps_first)
+    if name.startswith("winograd"):
+        m, (_, c, h, w) = int(name[-1]), shape
+        last = h * w * c, 1, w * c, c
+        step = winograd.prepared(m, limits, shape, last, k, grid, padding, threads)
+        return name, step, strides != last, winograd.points_of(m, False)
+    return name, None, False, None
+
+
+def taps_first(w, old):
+    """w (c, 1, p, q) as (p q, c)"""
+    return contiguous(w.reshape(len(w), -1).T)
 
 
 def limits_of(low, high):

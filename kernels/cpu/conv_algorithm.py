@@ -4,6 +4,8 @@ import contextlib
 import functools
 import os
 
+import numpy as np
+
 from flambeau.kernels.cpu import conv_depthwise, conv_last, weights
 from flambeau.kernels.reference.conv import output_size
 
@@ -61,16 +63,16 @@ def algorithm(x, w, stride, padding, dilation, groups):
     'direct'
     """
     grid = output_size(x.shape[2:], w.shape[2:], stride, padding, dilation)
-    return chosen(x, w, grid, stride, dilation, groups)
+    return chosen(x.dtype, len(x), w.shape, grid, stride, dilation, groups)
 
 
-def chosen(x, w, grid, stride, dilation, groups):
-    """The same for a grid of windows."""
-    if conv_depthwise.takes(w, groups):
+def chosen(dtype, n, shape, grid, stride, dilation, groups):
+    """The same for n images, weights of a shape and a grid of windows."""
+    if conv_depthwise.takes(shape, groups):
         return "depthwise"
-    if _forced == "patches" or not conv_last.takes(x, w, groups):
+    if _forced == "patches" or dtype != np.float32 or not conv_last.takes(shape[0], groups):
         return "patches"
-    return tiles(w.shape, len(x), grid, stride, dilation, groups)
+    return tiles(shape, n, grid, stride, dilation, groups)
 
 
 def tiles(shape, n, grid, stride, dilation, groups):

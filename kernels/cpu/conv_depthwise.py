@@ -11,14 +11,14 @@ SPARE = 64  # numbers that the widest loop may touch past the end
 PARALLEL_ABOVE = 100_000  # multiply-adds
 
 
-def takes(w, groups):
-    """True when each channel has few filters of its own."""
-    return groups > 1 and w.shape[1] == 1 and len(w) // groups <= MOST_FILTERS
+def takes(shape, groups):
+    """True when each channel has few filters of its own: weights of a shape (k, 1, p, q)."""
+    return groups > 1 and shape[1] == 1 and shape[0] // groups <= MOST_FILTERS
 
 
-def takes_last(x, w):
+def takes_last(dtype, k, groups):
     """True when a channel has one filter, and the channels fill vectors of the kernel for them."""
-    return x.dtype == np.float32 and len(w) == x.shape[1] >= weights.panel_width() // 2
+    return dtype == np.float32 and k == groups >= weights.panel_width() // 2
 
 
 @functools.lru_cache(maxsize=256)

@@ -6,7 +6,7 @@ import numpy as np
 
 from flambeau.kernels.cpu import memory, native, weights
 from flambeau.kernels.cpu.arrays import contiguous
-from flambeau.kernels.cpu.layout import arranged, channels_last, empty_channels_last
+from flambeau.kernels.cpu.layout import arranged, channels_last
 
 WINDOWS = 98  # of a task: what they read stays in the second-level cache
 STRIP = 60_000  # numbers of a copied strip, for the same reason
@@ -14,9 +14,9 @@ TASKS = 4  # of a thread at least, so that threads end together
 PARALLEL_ABOVE = 200_000  # multiply-adds
 
 
-def takes(x, w, groups):
+def takes(k, groups):
     """True when a group has enough results to fill vectors."""
-    return x.dtype == np.float32 and (groups == 1 or len(w) // groups >= 16)
+    return groups == 1 or k // groups >= 16
 
 
 def pieces(n, size):
@@ -29,7 +29,6 @@ def shares(n, size):
     return pieces(n, pieces(n, size))
 
 
-@functools.lru_cache(maxsize=512)
 def plan(shape, strides, kernel, k, grid, stride, padding, dilation, groups, threads):
     """What conv_last.c needs to know, and how many numbers of scratch memory."""
     (n, c, h, w), (p, q) = shape, kernel
@@ -66,39 +65,55 @@ def one_line(shape, strides):
     return (h == 1 or row == w * column) and (n == 1 or image == h * w * column)
 
 
+def simple(x):
+    """True when the kernels can address x: its strides are whole numbers of elements, none < 0."""
+    return x.flags.aligned and min(x.strides) >= 0 and all(s % x.itemsize == 0 for s in x.strides)
+
+
 def steps(x):
-    """The strides of x in numbers, and x itself; a copy where memory is not laid out simply."""
-    strides = [s // x.itemsize for s in x.strides]
-    if x.flags.aligned and min(strides) >= 0 and all(s % x.itemsize == 0 for s in x.strides):
-        return x, tuple(strides)
-    return steps(arranged(x, True))
+    """x and its strides in numbers; of a copy where its memory is not laid out simply."""
+    x = x if simple(x) else arranged(x, True)
+    return x, tuple(s // x.itemsize for s in x.strides)
+
+
+class Step:
+    """A kernel of channels-last convolution, prepared for images of one shape and strides.
+
+    y (n, k, *grid) = clamp(w * x + b + other, *limits), w packed; b, other, limits may be None.
+    sizes: the kernel's description of the arrays. work: numbers of scratch memory.
+    """
+
+    __slots__ = "kernel", "place", "sizes", "work", "limits"
+
+    def __init__(self, kernel, n, grid, k, sizes, work, limits):
+        self.kernel, self.place, self.sizes, self.work = kernel, (n, *grid, k), sizes, work
+        self.limits = None if limits is None else np.array(limits, np.float32)
+
+    def __call__(self, x, packed, b, other):
+        y = memory.empty(self.place, x.dtype)
+        if 0 not in self.place:
+            b = None if b is None else contiguous(b)
+            other = None if other is None else channels_last(other)
+            work = memory.empty(self.work, x.dtype)
+            place = native.address(x), packed, b, other, y
+            native.call(self.kernel, *place, self.sizes, self.limits, work)
+        return y.transpose(0, 3, 1, 2)
+
+
+@functools.lru_cache(maxsize=1024)
+def prepared(kernel, limits, shape, strides, taps, k, grid, *options):
+    """The Step of conv_last or depthwise_last; options: stride, padding, dilation, groups, threads.
+
+    strides: of x, in numbers. depthwise_last has as many results as channels, whatever k is.
+    """
+    sizes, work = plan(shape, strides, taps, k, grid, *options)
+    results = shape[1] if kernel == "depthwise_last" else k
+    return Step(kernel, shape[0], grid, results, sizes, work, limits)
 
 
 def convolve(x, packed, b, other, limits, k, kernel, grid, stride, padding, dilation, groups):
     """y = clamp(w * x + b + other, *limits), channels-last; b, other, limits may be None"""
-    y = empty_channels_last((len(x), k, *grid), x.dtype)
-    options = kernel, k, grid, stride, padding, dilation, groups
-    run("conv_last", x, packed, b, other, limits, y, options)
-    return y
-
-
-def channel_by_channel(x, w, b, other, limits, grid, stride, padding, dilation):
-    """The same where each channel has one filter, w (c, 1, p, q)."""
-    y = empty_channels_last((len(x), len(w), *grid), x.dtype)
-    packed = weights.kept(w, "taps", lambda w, old: contiguous(w.reshape(len(w), -1).T))
-    options = w.shape[2:], 1, grid, stride, padding, dilation, 1
-    run("depthwise_last", x, packed, b, other, limits, y, options)
-    return y
-
-
-def run(kernel, x, packed, b, other, limits, y, options):
-    """Call a kernel of channels-last convolution."""
-    if y.size == 0:
-        return
     x, strides = steps(x)
-    shape, work = plan(x.shape, strides, *options, native.lib.threads())
-    limits = None if limits is None else np.array(limits, x.dtype)
-    b = None if b is None else contiguous(b)
-    other = None if other is None else channels_last(other)
-    place = native.address(x), packed, b, other, channels_last(y)
-    native.call(kernel, *place, shape, limits, memory.empty(work, x.dtype))
+    options = stride, padding, dilation, groups, native.lib.threads()
+    step = prepared("conv_last", limits, x.shape, strides, kernel, k, grid, *options)
+    return step(x, packed, b, other)

@@ -80,7 +80,12 @@ def panels(w, groups, flipped):
     flipped: for the gradient instead, (groups, panels, p, q, k/groups, width) with the taps in
     reverse, the panels being those of the channels c.
     """
-    return kept(w, ("panels", groups, flipped), functools.partial(pack, groups, flipped))
+    return kept(w, *panels_of(groups, flipped))
+
+
+def panels_of(groups, flipped):
+    """The key and the maker of panels, as kept() takes them."""
+    return ("panels", groups, flipped), functools.partial(pack, groups, flipped)
 
 
 def pack(groups, flipped, w, old):

@@ -9,8 +9,8 @@ import functools
 import numpy as np
 
 from flambeau.kernels.cpu import memory, native, weights
-from flambeau.kernels.cpu.arrays import contiguous
-from flambeau.kernels.cpu.layout import arranged, channels_last, empty_channels_last
+from flambeau.kernels.cpu.conv_last import Step
+from flambeau.kernels.cpu.layout import arranged, channels_last
 
 BLOCK = 100_000  # numbers of a block: points and sums that a thread keeps in its caches
 LARGEST = 100_000  # of a block of the fewest tiles, before threads share one
@@ -41,7 +41,6 @@ def block(m, tiles, c, k, threads):
     return pieces(tiles, pieces(tiles, count)), taken, 1
 
 
-@functools.lru_cache(maxsize=512)
 def plan(m, shape, strides, k, grid, padding, threads):
     """What winograd.c needs to know, and how many numbers of scratch memory."""
     n, c, h, w = shape
@@ -62,8 +61,12 @@ def transformed(w, m, flipped):
 
     flipped: for the gradient instead, (panels, points, k, width) with the taps in reverse.
     """
-    make = functools.partial(_transformed, m, flipped)
-    return weights.kept(w, ("winograd", m, flipped), make)
+    return weights.kept(w, *points_of(m, flipped))
+
+
+def points_of(m, flipped):
+    """The key and the maker of transformed weights, as weights.kept takes them."""
+    return ("winograd", m, flipped), functools.partial(_transformed, m, flipped)
 
 
 def _transformed(m, flipped, w, old):
@@ -76,22 +79,19 @@ def _transformed(m, flipped, w, old):
     return to
 
 
+@functools.lru_cache(maxsize=1024)
+def prepared(m, limits, shape, strides, k, grid, padding, threads):
+    """The Step for channels-last images of a shape and of strides in numbers."""
+    sizes, work = plan(m, shape, strides, k, grid, padding, threads)
+    return Step("winograd", shape[0], grid, k, sizes, work, limits)
+
+
 def convolve(x, packed, b, other, limits, k, m, grid, padding):
     """y = clamp(w * x + b + other, *limits), channels-last; b, other, limits may be None"""
-    y = empty_channels_last((len(x), k, *grid), x.dtype)
-    if y.size == 0:
-        return y
     x = arranged(x, True)
     strides = tuple(s // x.itemsize for s in x.strides)
-    shape, work = plan(m, x.shape, strides, k, grid, padding, native.lib.threads())
-    scratch = memory.empty(work, x.dtype)
-    limits = None if limits is None else np.array(limits, x.dtype)
-    b = None if b is None else contiguous(b)
-    if other is not None:
-        other = channels_last(other)
-    place = channels_last(x), packed, b, other, channels_last(y)
-    native.call("winograd", *place, shape, limits, scratch)
-    return y
+    step = prepared(m, limits, x.shape, strides, k, grid, padding, native.lib.threads())
+    return step(x, packed, b, other)
 
 
 @functools.lru_cache(maxsize=512)
