@@ -207,6 +207,36 @@ def test_gradients_in_channels_last_memory_agree_with_the_reference(
             np.testing.assert_allclose(a, b, atol=1e-5 * abs(b).max())
 
 
+@pytest.mark.parametrize(
+    "shape, weights, stride, padding, dilation, groups, rows",
+    [
+        ((2, 3, 29, 31), (40, 3, 7, 7), (2, 2), (3, 3), (1, 1), 1, 7),
+        ((1, 3, 20, 210), (17, 3, 3, 3), (1, 1), (1, 1), (1, 1), 1, 3),
+        ((2, 40, 14, 13), (72, 40, 3, 3), (2, 2), (1, 1), (1, 1), 1, 3),
+        ((1, 420, 13, 14), (64, 420, 3, 3), (2, 2), (1, 1), (1, 1), 1, 1),
+        ((3, 24, 13, 14), (80, 24, 1, 1), (2, 2), (0, 0), (1, 1), 1, 1),
+        ((1, 48, 9, 9), (128, 24, 2, 3), (1, 1), (1, 1), (2, 2), 2, 2),
+    ],
+)
+@pytest.mark.parametrize("order", [np.copy, channels_last])
+def test_windows_that_are_gathered_agree_with_the_reference(
+    order, shape, weights, stride, padding, dilation, groups, rows
+):
+    cpu = pytest.importorskip("flambeau.kernels.cpu")
+    from flambeau.kernels.cpu import conv_algorithm, conv_last
+
+    x, w, b = draw(*shape), draw(*weights), draw(weights[0])
+    options = stride, padding, dilation, groups
+    plain = reference.conv2d(x, w, b, *options)
+    sizes = weights[1], weights[2:], weights[0] // groups, plain.shape[2:], dilation
+    assert conv_last.gathered_rows(*sizes, True) == rows
+    for other, low, high in ((None, None, None), (draw(*plain.shape), 0.0, 9.0)):
+        expected = reference.conv2d_fused(x, w, b, other, low, high, *options)
+        with conv_algorithm.use("direct"):
+            y = cpu.conv2d_fused(order(x), w, b, other, low, high, *options)
+        np.testing.assert_allclose(y, expected, atol=2e-5 * abs(plain).max())
+
+
 def test_the_algorithm_is_chosen_by_size_and_can_be_forced():
     algorithm = pytest.importorskip("flambeau.kernels.cpu.conv_algorithm")
     x, w = draw(1, 64, 56, 56), draw(64, 64, 3, 3)

@@ -91,7 +91,7 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads):
         threads = 1
     parts = max(1, min(k // 24, conv_last.pieces(TASKS * threads, tasks)))
     sizes = [n, 1, c, h, w, k, p, q, *grid, *stride, *padding, *dilation, *strides]
-    sizes = np.array([*sizes, copies, lines, columns, 1, threads, 0])
+    sizes = np.array([*sizes, copies, 0, lines, columns, 1, threads, 0])
     return sizes, parts, strip, strip + tasks * k * width
 
 

@@ -10,7 +10,7 @@ struct conv_last {
   i64 k, p, q;            /* weights (groups, k, c, p, q), packed */
   i64 grid_h, grid_w, stride_h, stride_w, pad_h, pad_w, step_h, step_w;
   i64 x_image, x_channel, x_row, x_column; /* strides of the source */
-  i64 copies;                              /* whether strips are copied */
+  i64 copies, gathers; /* whether strips are copied; rows of taps gathered at a time, or 0 */
   i64 lines, columns, panels;              /* a task: output rows, columns, panels */
   i64 threads, work;                       /* work: numbers of scratch memory a thread */
 };
@@ -86,24 +86,94 @@ static void read_strip(const struct conv_last *s, const real *x, struct strip *t
     for (i64 r = 0; r < strip_rows(s, t); r++) copy_strip_row(s, x, t, r, work);
 }
 
-/* All windows of a strip by one panel. */
-static void strip_panel(const struct conv_last *s, const struct strip *t, const real *w, i64 first,
-                        real *y, const struct finish *finish) {
-  i64 k = s->groups * s->k, channel = t->group * s->k + first, depth = s->p * s->q * s->c;
-  i64 together = s->step_w == 1 && t->x_column == s->c;
-  struct reach reach = {s->p, s->step_h * t->x_row, together ? 1 : s->q, s->step_w * t->x_column,
-                        together ? s->q * s->c : s->c, w + depth * PANEL};
+/* to[i] = from[i] for at least LANES numbers: whole vectors, the last of which may overlap. */
+INLINE void copy_vectors(real *to, const real *from, i64 length) {
+  for (i64 i = 0; i < length - LANES; i += LANES) store(to + i, load(from + i));
+  store(to + length - LANES, load(from + length - LANES));
+}
+
+/* Whether the taps of a row read one run of numbers. */
+INLINE i64 is_together(const struct conv_last *s, const struct strip *t) {
+  return s->step_w == 1 && t->x_column == s->c;
+}
+
+/* What the windows of a strip read with the rows of taps from p on, one window after another:
+   to (windows, rows * q * c). */
+static void gather_strip(const struct conv_last *s, const struct strip *t, i64 p, i64 rows,
+                         real *to) {
+  i64 together = is_together(s, t), taps = together ? 1 : s->q, length = s->q * s->c / taps;
+  const real *x = t->x + p * s->step_h * t->x_row;
   for (i64 i = 0; i < t->lines; i++)
-    for (i64 g = 0; g < pieces(t->columns, TILE_ROWS); g++) {
-      i64 j = panel_row(t->columns, g), rows = panel_row(t->columns, g + 1) - j;
+    for (i64 j = 0; j < t->columns; j++) {
+      const real *from = x + i * s->stride_h * t->x_row + j * s->stride_w * t->x_column;
+      for (i64 r = 0; r < rows; r++)
+        for (i64 q = 0; q < taps; q++, to += length)
+          copy_vectors(to, from + r * s->step_h * t->x_row + q * s->step_w * t->x_column, length);
+    }
+}
+
+/* How a strip's windows lie, lines of windows side by side, and what each reads. */
+struct windows {
+  const real *x;
+  i64 lines, columns, line_step, step, depth; /* depth: numbers a window reads */
+  struct reach reach;
+};
+
+static struct windows windows_of(const struct conv_last *s, const struct strip *t) {
+  i64 together = is_together(s, t);
+  return (struct windows){
+      t->x, t->lines, t->columns, s->stride_h * t->x_row, s->stride_w * t->x_column,
+      s->p * s->q * s->c,
+      {s->p, s->step_h * t->x_row, together ? 1 : s->q, s->step_w * t->x_column,
+       together ? s->q * s->c : s->c, NULL}};
+}
+
+/* All windows of a strip by one panel. */
+static void strip_panel(const struct conv_last *s, const struct strip *t,
+                        const struct windows *windows, const real *w, i64 first, real *y,
+                        const struct finish *finish) {
+  i64 k = s->groups * s->k, channel = t->group * s->k + first;
+  struct reach reach = windows->reach;
+  reach.next = w + s->p * s->q * s->c * PANEL;
+  for (i64 i = 0; i < windows->lines; i++)
+    for (i64 g = 0; g < pieces(windows->columns, TILE_ROWS); g++) {
+      i64 j = panel_row(windows->columns, g), rows = panel_row(windows->columns, g + 1) - j;
       i64 window = (t->image * s->grid_h + t->line + i) * s->grid_w + t->column + j;
       i64 offset = window * k + channel;
       struct finish here = finish_at(finish, channel, offset);
       panel_tile(rows, min_i64(s->k - first, PANEL), &reach,
-                 t->x + i * s->stride_h * t->x_row + j * s->stride_w * t->x_column,
-                 s->stride_w * t->x_column, w, y + offset, k, &here);
-      reach.next += depth * PANEL / 4;
+                 windows->x + i * windows->line_step + j * windows->step, windows->step, w,
+                 y + offset, k, &here);
+      reach.next += windows->depth * PANEL / 4;
     }
+}
+
+/* The panels from `from` to `till`; skip: numbers of each window that went before. */
+static void strip_panels(const struct conv_last *s, const struct strip *t,
+                         const struct windows *windows, const real *w, i64 skip, i64 from,
+                         i64 till, real *y, const struct finish *finish) {
+  i64 panels = pieces(s->k, PANEL), size = s->p * s->q * s->c * PANEL;
+  for (i64 i = from; i < till; i++)
+    strip_panel(s, t, windows, w + (t->group * panels + i) * size + skip * PANEL, i * PANEL, y,
+                finish);
+}
+
+/* The same where what the windows read is gathered first, some rows of taps at a time: tiles then
+   reach over the ends of lines, which short lines would leave half empty. */
+static void gathered_panels(const struct conv_last *s, const struct strip *t, const real *w,
+                            i64 from, i64 till, real *y, const struct finish *finish,
+                            real *work) {
+  for (i64 p = 0, rows; p < s->p; p += rows) {
+    rows = min_i64(s->gathers, s->p - p);
+    i64 depth = rows * s->q * s->c;
+    struct windows windows = {
+        work, 1, t->lines * t->columns, 0, depth, depth, {1, 0, 1, 0, depth, NULL}};
+    struct finish here = *finish;
+    if (p > 0) here.bias = NULL, here.other = y; /* which holds the sums so far */
+    here.clamped = finish->clamped && p + rows == s->p;
+    gather_strip(s, t, p, rows, work);
+    strip_panels(s, t, &windows, w, p * s->q * s->c, from, till, y, &here);
+  }
 }
 
 /* y = clamp(w * x + b + other, low, high); y and other are channels-last */
@@ -113,13 +183,18 @@ void KERNEL(conv_last)(const real *x, const real *w, const real *b, const real *
   struct finish finish = finish_of(b, other, range);
   i64 down = pieces(s->grid_h, s->lines), across = pieces(s->grid_w, s->columns);
   i64 panels = pieces(s->k, PANEL), shares = pieces(panels, s->panels);
-  i64 depth = s->p * s->q * s->c;
+  i64 gathered = s->lines * s->columns * s->gathers * s->q * s->c;
 #pragma omp parallel for schedule(dynamic) num_threads(s->threads)
   for (i64 task = 0; task < s->n * down * across * s->groups * shares; task++) {
-    i64 share = task % shares;
+    i64 from = task % shares * s->panels, till = min_i64(panels, from + s->panels);
     struct strip t = strip_of(s, task / shares);
-    read_strip(s, x, &t, work + omp_get_thread_num() * s->work);
-    for (i64 i = share * s->panels; i < min_i64(panels, (share + 1) * s->panels); i++)
-      strip_panel(s, &t, w + (t.group * panels + i) * depth * PANEL, i * PANEL, y, &finish);
+    real *mine = work + omp_get_thread_num() * s->work;
+    read_strip(s, x, &t, mine + gathered);
+    if (s->gathers) {
+      gathered_panels(s, &t, w, from, till, y, &finish, mine);
+    } else {
+      struct windows windows = windows_of(s, &t);
+      strip_panels(s, &t, &windows, w, 0, from, till, y, &finish);
+    }
   }
 }

@@ -11,6 +11,9 @@ from flambeau.kernels.cpu.layout import arranged, channels_last
 WINDOWS = 98  # of a task: what they read stays in the second-level cache
 STRIP = 60_000  # numbers of a copied strip, for the same reason
 TASKS = 4  # of a thread at least, so that threads end together
+GATHERED = 256  # numbers that a window reads at most for them to be gathered
+WASTE = 1.15  # so many rows of tiles to one that is used
+MANY = 64  # results that make up for gathering
 PARALLEL_ABOVE = 200_000  # multiply-adds
 
 
@@ -41,21 +44,47 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, groups, thr
         n, h, w, grid = 1, 1, n * h * w, (1, n * h * w)
     if n * grid[0] * grid[1] * k * groups * c * p * q < PARALLEL_ABOVE:
         threads = 1
-    columns = shares(grid[1], WINDOWS) if grid[1] > 2 * WINDOWS else grid[1]
+    gathers = gathered_rows(c, kernel, k, grid, dilation, copies or max(stride) > 1)
+    columns = grid[1] if gathers or grid[1] <= 2 * WINDOWS else shares(grid[1], WINDOWS)
     wide = ((columns - 1) * stride[1] + (q - 1) * dilation[1] + 1) * c
     lines = max(1, WINDOWS // columns)
-    if copies:
+    if gathers:
+        lines = max(1, STRIP // (gathers * q * c * columns))
+    elif copies:
         lines = max(lines, (STRIP // wide - (p - 1) * dilation[0]) // stride[0])
-    lines = shares(grid[0], min(lines, max(1, n * grid[0] // threads)))
+    most = n * groups * grid[0] * pieces(grid[1], columns) // (TASKS * threads)
+    if most >= lines // 4:  # enough strips for all threads, none too thin
+        lines = min(lines, max(1, most))
+    lines = shares(grid[0], min(lines, grid[0]))
     panels = pieces(k, weights.panel_width())
     tasks = n * groups * pieces(grid[0], lines) * pieces(grid[1], columns)
     taken = panels
     if threads > 1 and tasks < TASKS * threads:
-        taken = shares(panels, max(1, panels * tasks // (TASKS * threads)))
+        count = pieces(TASKS * threads, tasks) if not copies else pieces(2 * threads, tasks)
+        taken = pieces(panels, count)
     rows = (lines - 1) * stride[0] + (p - 1) * dilation[0] + 1
-    work = rows * wide if copies else 0
+    work = copies * rows * wide + gathers * lines * columns * q * c
     sizes = [n, groups, c, h, w, k, p, q, *grid, *stride, *padding, *dilation, *strides]
-    return np.array([*sizes, copies, lines, columns, taken, threads, work]), threads * work
+    sizes += [copies, gathers, lines, columns, taken, threads, work]
+    return np.array(sizes), threads * work
+
+
+def gathered_rows(c, kernel, k, grid, dilation, spread):
+    """Of how many rows of taps at a time what a window reads is gathered; 0 for not at all.
+
+    It pays where a window reads little, and where lines are short: tiles would end with them.
+    spread: the windows do not lie one after another.
+    """
+    (p, q), rows, least = kernel, weights.tile_rows(), weights.panel_width() // 2
+    run = q * c if dilation[1] == 1 else c
+    waste = pieces(grid[1], rows) * rows / max(1, grid[1])
+    if not spread or run < least:
+        return 0
+    if p > 1 and p * q * c <= GATHERED:
+        return p
+    if waste < WASTE or k < MANY or c < least:
+        return 0
+    return max(1, min(p, STRIP // (grid[0] * grid[1] * q * c or 1)))
 
 
 def one_line(shape, strides):
