@@ -180,6 +180,9 @@ static void whole_tile(i64 rows, i64 vectors, const struct reach *reach, const r
 static void panel_tile(i64 rows, i64 columns, const struct reach *reach, const real *a, i64 line,
                        const real *b, real *y, i64 pitch, const struct finish *finish) {
   i64 vectors = pieces(columns, LANES);
+  for (i64 i = 0; i < rows; i++) __builtin_prefetch(y + i * pitch, 1);
+  if (finish->other)
+    for (i64 i = 0; i < rows; i++) __builtin_prefetch(finish->other + i * pitch);
   if (columns == vectors * LANES) {
     whole_tile(rows, vectors, reach, a, line, b, y, pitch, finish);
     return;
