@@ -247,14 +247,24 @@ def way(dtype, shape, strides, taps, grid, stride, padding, dilation, groups, li
             "conv_last", limits, shape, strides, kernel, k, *options, groups, threads
         )
         return name, step, False, weights.panels_of(groups, False)
+    c, h, w = shape[1:]
+    last = h * w * c, 1, w * c, c
     if name == "depthwise" and conv_depthwise.takes_last(dtype, k, groups):
+        arrange = strides[1] != 1
         step = conv_last.prepared(
-            "depthwise_last", limits, shape, strides, kernel, 1, *options, 1, threads
+            "depthwise_last",
+            limits,
+            shape,
+            last if arrange else strides,
+            kernel,
+            1,
+            *options,
+            1,
+            threads,
         )
-        return name, step, False, ("taps", taps_first)
+        return name, step, arrange, ("taps", taps_first)
     if name.startswith("winograd"):
-        m, (_, c, h, w) = int(name[-1]), shape
-        last = h * w * c, 1, w * c, c
+        m = int(name[-1])
         step = winograd.prepared(m, limits, shape, last, k, grid, padding, threads)
         return name, step, strides != last, winograd.points_of(m, False)
     return name, None, False, None

@@ -12,6 +12,7 @@ WINDOWS = 98  # of a task: what they read stays in the second-level cache
 STRIP = 60_000  # numbers of a copied strip, for the same reason
 TASKS = 4  # of a thread at least, so that threads end together
 GATHERED = 256  # numbers that a window reads at most for them to be gathered
+CHANNELS = 64  # of a share of a depthwise convolution
 WASTE = 1.15  # so many rows of tiles to one that is used
 MANY = 64  # results that make up for gathering
 PARALLEL_ABOVE = 200_000  # multiply-adds
@@ -69,6 +70,17 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, groups, thr
     return np.array(sizes), threads * work
 
 
+def plan_depthwise(shape, strides, taps, k, grid, stride, padding, dilation, groups, threads):
+    """The same for depthwise_last.c: lines and shares of the channels, nothing is copied."""
+    n, c, h, w = shape
+    if n * grid[0] * grid[1] * c * taps[0] * taps[1] < PARALLEL_ABOVE:
+        threads = 1
+    shares = max(1, c // CHANNELS)
+    lines = max(1, n * shares * grid[0] // (2 * TASKS * threads))
+    sizes = [n, 1, c, h, w, 1, *taps, *grid, *stride, *padding, *dilation, *strides]
+    return np.array([*sizes, 0, 0, min(lines, grid[0]), grid[1], shares, threads, 0]), 0
+
+
 def gathered_rows(c, kernel, k, grid, dilation, spread):
     """Of how many rows of taps at a time what a window reads is gathered; 0 for not at all.
 
@@ -123,7 +135,7 @@ class Step:
         if 0 not in self.place:
             b = None if b is None else contiguous(b)
             other = None if other is None else channels_last(other)
-            work = memory.empty(self.work, x.dtype)
+            work = memory.empty(self.work, x.dtype) if self.work else None
             place = native.address(x), packed, b, other, y
             native.call(self.kernel, *place, self.sizes, self.limits, work)
         return y.transpose(0, 3, 1, 2)
@@ -135,8 +147,10 @@ def prepared(kernel, limits, shape, strides, taps, k, grid, *options):
 
     strides: of x, in numbers. depthwise_last has as many results as channels, whatever k is.
     """
-    sizes, work = plan(shape, strides, taps, k, grid, *options)
-    results = shape[1] if kernel == "depthwise_last" else k
+    depthwise = kernel == "depthwise_last"
+    planned = plan_depthwise if depthwise else plan
+    sizes, work = planned(shape, strides, taps, k, grid, *options)
+    results = shape[1] if depthwise else k
     return Step(kernel, shape[0], grid, results, sizes, work, limits)
 
 

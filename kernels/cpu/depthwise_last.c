@@ -1,50 +1,98 @@
-/* Convolution channel by channel with channels lying together: vectors of channels. */
+/* Convolution channel by channel with channels lying together: vectors of channels, for some
+   windows side by side. Taps outside of the image are left out, so that nothing is copied. */
 
 enum { WINDOWS_AT_ONCE = 4 };
 
-/* Results of `count` windows side by side, for the vector of channels from c on. */
-INLINE void depthwise_windows(const int count, const struct conv_last *s, const struct strip *t,
-                              const real *x, const real *w, i64 c, real *y,
-                              const struct finish *finish) {
+/* Of `count` taps, `step` apart from `place` on, those inside of an image of a size. */
+struct taps {
+  i64 from, till;
+};
+
+INLINE struct taps taps_inside(i64 place, i64 step, i64 count, i64 size) {
+  i64 from = place < 0 ? min_i64(pieces(-place, step), count) : 0;
+  i64 till = place < size ? min_i64((size - 1 - place) / step + 1, count) : 0;
+  return (struct taps){from, max_i64(from, till)};
+}
+
+/* Results of `count` windows side by side for the channels from c on, as many as a vector holds.
+   x: what tap (0, 0) of the first window reads, which may lie outside; w (p, q, c). */
+INLINE void depthwise_vector(const int count, const struct conv_last *s, const real *x,
+                             const real *w, struct taps down, struct taps across, i64 c, real *y,
+                             const struct finish *finish) {
+  i64 apart = s->stride_w * s->x_column;
   vec sum[WINDOWS_AT_ONCE];
+  struct finish here = finish_at(finish, c, c);
 #pragma GCC unroll 4
-  for (int l = 0; l < count; l++) sum[l] = finish->bias ? load(finish->bias) : (vec){0};
-  for (i64 p = 0; p < s->p; p++)
-    for (i64 q = 0; q < s->q; q++, w += s->c) {
-      const real *at = x + p * s->step_h * t->x_row + q * s->step_w * t->x_column + c;
-      vec weight = load(w + c);
+  for (int l = 0; l < count; l++) sum[l] = here.bias ? load(here.bias) : (vec){0};
+  for (i64 p = down.from; p < down.till; p++) {
+    const real *at = x + p * s->step_h * s->x_row + across.from * s->step_w * s->x_column + c;
+    const real *weight = w + (p * s->q + across.from) * s->c + c;
+    for (i64 q = across.from; q < across.till; q++) {
+      vec v = load(weight);
 #pragma GCC unroll 4
-      for (int l = 0; l < count; l++) sum[l] += weight * load(at + l * s->stride_w * t->x_column);
+      for (int l = 0; l < count; l++) sum[l] += v * load(at + l * apart);
+      at += s->step_w * s->x_column, weight += s->c;
     }
+  }
 #pragma GCC unroll 4
-  for (int l = 0; l < count; l++) finish_vector(sum[l], l * s->c, LANES, y, finish);
+  for (int l = 0; l < count; l++) finish_vector(sum[l], l * s->c, LANES, y + c, &here);
+}
+
+/* The same for the vectors from `first` to `till`; the last may overlap the one before. */
+INLINE void depthwise_windows(const int count, const struct conv_last *s, const real *x,
+                              const real *w, struct taps down, struct taps across, i64 first,
+                              i64 till, real *y, const struct finish *finish) {
+  const struct taps all_down = {0, s->p}, all_across = {0, s->q};
+  int whole = down.till - down.from == s->p && across.till - across.from == s->q;
+  for (i64 i = first; i < till; i++) {
+    i64 c = min_i64(i * LANES, s->c - LANES);
+    if (whole && s->p == 3 && s->q == 3) /* the commonest: its loops are written out */
+      depthwise_vector(count, s, x, w, (struct taps){0, 3}, (struct taps){0, 3}, c, y, finish);
+    else if (whole)
+      depthwise_vector(count, s, x, w, all_down, all_across, c, y, finish);
+    else
+      depthwise_vector(count, s, x, w, down, across, c, y, finish);
+  }
+}
+
+/* One line of windows. x, y: of the image; other in finish: likewise. */
+static void depthwise_line(const struct conv_last *s, const real *x, const real *w, i64 line,
+                           i64 first, i64 till, real *y, const struct finish *finish) {
+  i64 top = line * s->stride_h - s->pad_h;
+  struct taps down = taps_inside(top, s->step_h, s->p, s->h);
+  for (i64 j = 0, count; j < s->grid_w; j += count) {
+    i64 left = j * s->stride_w - s->pad_w, last = left + (WINDOWS_AT_ONCE - 1) * s->stride_w;
+    i64 pixel = (line * s->grid_w + j) * s->c;
+    struct taps across = taps_inside(left, s->step_w, s->q, s->w);
+    struct taps at_last = taps_inside(last, s->step_w, s->q, s->w);
+    struct finish here = finish_at(finish, 0, pixel);
+    const real *from = x + top * s->x_row + left * s->x_column;
+    int together = j + WINDOWS_AT_ONCE <= s->grid_w && across.from == 0 && at_last.till == s->q &&
+                   at_last.from == 0;
+    count = together ? WINDOWS_AT_ONCE : 1;
+    if (together)
+      depthwise_windows(WINDOWS_AT_ONCE, s, from, w, down, across, first, till, y + pixel, &here);
+    else
+      depthwise_windows(1, s, from, w, down, across, first, till, y + pixel, &here);
+  }
 }
 
 /* y = clamp(w * x + b + other, low, high), w (p, q, c), as many results as channels; y and other
-   are channels-last; at least LANES channels */
+   are channels-last; at least LANES channels, cut into `panels` shares; no scratch memory */
 void KERNEL(depthwise_last)(const real *x, const real *w, const real *b, const real *other,
                             real *y, const i64 *shape, const real *range, real *work) {
+  (void)work;
   const struct conv_last *s = (const struct conv_last *)shape;
   struct finish finish = finish_of(b, other, range);
-  i64 down = pieces(s->grid_h, s->lines), across = pieces(s->grid_w, s->columns);
+  i64 down = pieces(s->grid_h, s->lines), vectors = pieces(s->c, LANES);
 #pragma omp parallel for schedule(dynamic) num_threads(s->threads)
-  for (i64 task = 0; task < s->n * down * across; task++) {
-    struct strip t = strip_of(s, task);
-    read_strip(s, x, &t, work + omp_get_thread_num() * s->work);
-    for (i64 i = 0; i < t.lines; i++)
-      for (i64 j = 0, count; j < t.columns; j += count) {
-        count = t.columns - j >= WINDOWS_AT_ONCE ? WINDOWS_AT_ONCE : 1;
-        const real *from = t.x + i * s->stride_h * t.x_row + j * s->stride_w * t.x_column;
-        i64 pixel = (t.image * s->grid_h + t.line + i) * s->grid_w + t.column + j;
-        for (i64 next = 0; next < s->c; next += LANES) {
-          i64 c = min_i64(next, s->c - LANES); /* the last may overlap the one before */
-          struct finish here = finish_at(&finish, c, pixel * s->c + c);
-          real *to = y + pixel * s->c + c;
-          if (count == 1)
-            depthwise_windows(1, s, &t, from, w, c, to, &here);
-          else
-            depthwise_windows(WINDOWS_AT_ONCE, s, &t, from, w, c, to, &here);
-        }
-      }
+  for (i64 task = 0; task < s->n * down * s->panels; task++) {
+    i64 share = task % s->panels, strip = task / s->panels, image = strip / down;
+    i64 line = strip % down * s->lines, till = min_i64(line + s->lines, s->grid_h);
+    i64 start = image * s->grid_h * s->grid_w * s->c;
+    struct finish here = finish_at(&finish, 0, start);
+    for (; line < till; line++)
+      depthwise_line(s, x + image * s->x_image, w, line, vectors * share / s->panels,
+                     vectors * (share + 1) / s->panels, y + start, &here);
   }
 }

@@ -36,12 +36,6 @@ INLINE struct finish finish_of(const real *bias, const real *other, const real *
   return (struct finish){bias, other, range != NULL, range ? range[0] : 0, range ? range[1] : 0};
 }
 
-/* a where the condition holds, else b */
-typedef __typeof__((vec){0} < (vec){0}) lanes_mask;
-INLINE vec choose(lanes_mask where, vec a, vec b) {
-  return (vec)(((lanes_mask)a & where) | ((lanes_mask)b & ~where));
-}
-
 /* Row i of a tile is addressed from one of three pointers, five rows apart, by a multiple of the
    line that an address can hold: so many pointers leave no register to spill. */
 struct rows {
@@ -121,8 +115,8 @@ INLINE void finish_vector(vec v, i64 place, i64 count, real *y, const struct fin
     }
   }
   if (finish->clamped) {
-    vec low = broadcast(finish->low), high = broadcast(finish->high);
-    v = choose(v > high, high, choose(v < low, low, v));
+    v = GREATER(broadcast(finish->low), v);
+    v = SMALLER(broadcast(finish->high), v);
   }
   if (count == LANES)
     store(y + place, v);
