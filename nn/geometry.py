@@ -16,9 +16,9 @@ def pair(module, name, value, least):
 def need_images(module, x, channels=None):
     """x must be a batch of images, with that many channels if a number is given."""
     shape = getattr(x, "shape", ())
-    fits = len(shape) == 4 and channels in (None, shape[1])
-    advice = "; give one image as x[None]" if len(shape) == 3 else ""
-    module.need(fits, f"x must be (n, {channels or 'c'}, h, w){advice}", x=x)
+    if len(shape) != 4 or channels not in (None, shape[1]):
+        advice = "; give one image as x[None]" if len(shape) == 3 else ""
+        module.need(False, f"x must be (n, {channels or 'c'}, h, w){advice}", x=x)
 
 
 def need_window(module, x, kernel, stride, padding, dilation, ceil):

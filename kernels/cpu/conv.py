@@ -215,10 +215,10 @@ def forward(x, w, b, other, limits, grid, stride, padding, dilation, groups):
 
     grid: how many windows there are; None for all that the image has room for.
     """
-    layout = x.dtype, x.shape, x.strides, w.shape
     options = stride, padding, dilation, groups
-    name, step, arrange, pack = way(*layout, grid, *options, limits, native.lib.threads(), forced())
-    if step is not None and conv_last.simple(x):
+    layout = x.dtype, x.shape, x.strides, w.shape
+    _, step, arrange, pack = way(*layout, grid, *options, limits, native.lib.threads(), forced())
+    if step is not None and x.flags.aligned:
         x = arranged(x, True) if arrange else x
         return step(x, weights.kept(w, *pack), b, other)
     if step is not None:
@@ -237,30 +237,22 @@ def way(dtype, shape, strides, taps, grid, stride, padding, dilation, groups, li
     (algorithm, Step, whether x must be arranged for it, key and maker of the packed weights); the
     Step is None where there is none. The last argument is the algorithm that is forced.
     """
-    n, k, kernel = shape[0], taps[0], taps[2:]
-    grid = grid or output_size(shape[2:], kernel, stride, padding, dilation)
+    (n, c, h, w), k, kernel = shape, taps[0], taps[2:]
+    grid = grid or output_size((h, w), kernel, stride, padding, dilation)
     name = conv_algorithm.chosen(dtype, n, taps, grid, stride, dilation, groups)
-    strides = tuple(s // dtype.itemsize for s in strides)
+    last = h * w * c, 1, w * c, c  # the strides of channels-last images
+    simple = min(strides) >= 0 and all(s % dtype.itemsize == 0 for s in strides)
+    strides = tuple(s // dtype.itemsize for s in strides) if simple else None
     options = grid, stride, padding, dilation
     if name == "direct":
-        step = conv_last.prepared(
-            "conv_last", limits, shape, strides, kernel, k, *options, groups, threads
-        )
-        return name, step, False, weights.panels_of(groups, False)
-    c, h, w = shape[1:]
-    last = h * w * c, 1, w * c, c
+        options = kernel, k, *options, groups, threads
+        step = conv_last.prepared("conv_last", limits, shape, strides or last, *options)
+        return name, step, not simple, weights.panels_of(groups, False)
     if name == "depthwise" and conv_depthwise.takes_last(dtype, k, groups):
-        arrange = strides[1] != 1
+        arrange = not simple or strides[1] != 1
+        options = kernel, 1, *options, 1, threads
         step = conv_last.prepared(
-            "depthwise_last",
-            limits,
-            shape,
-            last if arrange else strides,
-            kernel,
-            1,
-            *options,
-            1,
-            threads,
+            "depthwise_last", limits, shape, last if arrange else strides, *options
         )
         return name, step, arrange, ("taps", taps_first)
     if name.startswith("winograd"):

@@ -132,8 +132,8 @@ class Step:
 
     def __call__(self, x, packed, b, other):
         y = memory.empty(self.place, x.dtype)
-        if 0 not in self.place:
-            b = None if b is None else contiguous(b)
+        if y.size:
+            b = b if b is None or b.flags.c_contiguous else contiguous(b)
             other = None if other is None else channels_last(other)
             work = memory.empty(self.work, x.dtype) if self.work else None
             place = native.address(x), packed, b, other, y

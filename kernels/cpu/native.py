@@ -15,6 +15,7 @@ POINTER = {
     np.dtype("i8"): ffi.typeof("long long[]"),
     np.dtype("u1"): ffi.typeof("unsigned char[]"),
 }
+NULL = ffi.NULL
 PLAIN = {dtype: ffi.typeof(f"{name} *") for dtype, name in REAL.items()}
 
 
@@ -47,7 +48,10 @@ def set_threads(n):
 def takes(*arrays):
     """True when the C kernels know the dtype of these arrays (float32 or float64, all alike)."""
     dtype = arrays[0].dtype
-    return dtype in REAL and all(a is None or a.dtype == dtype for a in arrays[1:])
+    for a in arrays:
+        if a is not None and a.dtype is not dtype and a.dtype != dtype:
+            return False
+    return dtype in REAL
 
 
 def call(name, *args):
@@ -58,18 +62,20 @@ def call(name, *args):
     if _threads is not None and getattr(_adopted, "threads", None) != _threads:
         _adopted.threads = _threads
         lib.adopt_threads()
-    dtype = next(a.dtype for a in args if isinstance(a, np.ndarray))
-    key = name, dtype
-    function = _functions.get(key)
-    if function is None:
-        function = _functions[key] = getattr(lib, f"{name}_{REAL[dtype]}_{isa}")
-    return function(*[_argument(a) for a in args])
+    given, first = [], None
+    for a in args:
+        if isinstance(a, np.ndarray):
+            dtype = a.dtype
+            first = first or dtype
+            a = ffi.from_buffer(POINTER[dtype], a)
+        given.append(NULL if a is None else a)
+    return (_functions.get((name, first)) or _find(name, first))(*given)
 
 
-def _argument(a):
-    if isinstance(a, np.ndarray):
-        return ffi.from_buffer(POINTER[a.dtype], a)
-    return ffi.NULL if a is None else a
+def _find(name, dtype):
+    """The function of the kernel `name` for a dtype."""
+    _functions[name, dtype] = found = getattr(lib, f"{name}_{REAL[dtype]}_{isa}")
+    return found
 
 
 def address(x):

@@ -103,6 +103,11 @@ INLINE void steps(const int rows, const int vectors, const int count, struct row
   OPAQUE(*b);
 }
 
+/* Sums, with the bias in them, within the bounds. */
+INLINE vec within(vec v, const struct finish *finish) {
+  return SMALLER(broadcast(finish->high), GREATER(broadcast(finish->low), v));
+}
+
 /* One vector of sums, of which `count` numbers are there, to its place in y. The bias is in it. */
 INLINE void finish_vector(vec v, i64 place, i64 count, real *y, const struct finish *finish) {
   if (finish->other) {
@@ -114,14 +119,30 @@ INLINE void finish_vector(vec v, i64 place, i64 count, real *y, const struct fin
       v += load(other);
     }
   }
-  if (finish->clamped) {
-    v = GREATER(broadcast(finish->low), v);
-    v = SMALLER(broadcast(finish->high), v);
-  }
+  if (finish->clamped) v = within(v, finish);
   if (count == LANES)
     store(y + place, v);
   else
     memcpy(y + place, &v, count * sizeof(real));
+}
+
+/* The same for the sums of a tile. */
+INLINE void finish_tile(const int rows, const int vectors, vec sum[][2], real *y, i64 pitch,
+                        const struct finish *finish) {
+  if (finish->other)
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+      for (int j = 0; j < vectors; j++) sum[i][j] += load(finish->other + i * pitch + j * LANES);
+  if (finish->clamped)
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+      for (int j = 0; j < vectors; j++) sum[i][j] = within(sum[i][j], finish);
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+    for (int j = 0; j < vectors; j++) store(y + i * pitch + j * LANES, sum[i][j]);
 }
 
 /* A tile: a is what its first window reads first, `line` what its windows stand apart. */
@@ -148,11 +169,7 @@ INLINE void tile_rows(const int rows, const int vectors, const struct reach *rea
       }
       for (; k > 0; k--) steps(rows, vectors, 1, &left, &b, sum);
     }
-#pragma GCC unroll 16
-  for (int i = 0; i < rows; i++)
-#pragma GCC unroll 2
-    for (int j = 0; j < vectors; j++)
-      finish_vector(sum[i][j], i * pitch + j * LANES, LANES, y, finish);
+  finish_tile(rows, vectors, sum, y, pitch, finish);
 }
 
 /* The tile of so many rows and vectors. */
