@@ -8,8 +8,11 @@ from flambeau.kernels.cpu import conv_algorithm, conv_last, memory, native, weig
 from flambeau.kernels.cpu.arrays import contiguous
 from flambeau.kernels.cpu.layout import arranged, channels_last, empty_channels_last
 
-STRIP = 60_000  # numbers of the image, and of the gradient, that a step of the sums looks at
+PIXELS = 320  # of a strip: the depth of its products
+PACKED = 60_000  # numbers of the packed gradient that stay in the second cache
 TASKS = 8  # of a thread at least
+CHUNKS = 16  # of the strips, with sums of their own, where sums are small
+SUMS = 1_000_000  # numbers of all chunks' sums at most
 
 
 def takes(x, w, groups):
@@ -70,7 +73,7 @@ def taps_of(w, groups, rows, columns):
 
 @functools.lru_cache(maxsize=512)
 def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads):
-    """What conv_weight.c needs to know: sizes, parts, numbers for a strip and in all."""
+    """What conv_weight.c needs to know: sizes, parts, chunks, numbers for a strip and in all."""
     (n, c, h, w), (p, q), width = shape, kernel, weights.panel_width()
     sides = zip(grid, stride, kernel, dilation, padding, strict=True)
     reads = [(g - 1) * s + (t - 1) * d - pad for g, s, t, d, pad in sides]
@@ -79,9 +82,8 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads):
     simple = kernel == stride == (1, 1) and grid == (h, w)
     if not copies and simple and conv_last.one_line(shape, strides):
         n, h, w, grid = 1, 1, n * h * w, (1, n * h * w)
-    wide = c * stride[1] + k
-    columns = conv_last.shares(grid[1], max(64, STRIP // wide))
-    lines = conv_last.shares(grid[0], max(1, STRIP // (wide * columns * stride[0])))
+    columns = conv_last.shares(grid[1], PIXELS)
+    lines = conv_last.shares(grid[0], max(1, PIXELS // columns))
     strip = ((lines - 1) * stride[0] + (p - 1) * dilation[0] + 1) * c
     strip *= (columns - 1) * stride[1] + (q - 1) * dilation[1] + 1
     strip = strip + width if copies else 0
@@ -89,10 +91,19 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads):
     tasks = conv_last.pieces(q * c, width) * p if together else conv_last.pieces(c, width) * p * q
     if n * grid[0] * grid[1] * k * c * p * q < conv_last.PARALLEL_ABOVE:
         threads = 1
-    parts = max(1, min(k // 24, conv_last.pieces(TASKS * threads, tasks)))
+    rows, pixels = weights.tile_rows(), lines * columns
+    groups, pitch = conv_last.pieces(k, rows), conv_last.pieces(rows, width // 2) * (width // 2)
+    left = groups * pixels * pitch
+    parts = conv_last.pieces(left, PACKED) if threads == 1 or tasks >= TASKS * threads else TASKS
+    direct = (p, q) == (1, 1) and c % (width // 2) == 0 and c != width
+    parts = max(1, min(groups, max(parts, threads * direct)))
+    sums, strips = tasks * k * width, n * conv_last.pieces(grid[0], lines)
+    strips *= conv_last.pieces(grid[1], columns)
+    chunks = CHUNKS if CHUNKS * sums <= SUMS and strips >= 4 * CHUNKS else 1 - direct
     sizes = [n, 1, c, h, w, k, p, q, *grid, *stride, *padding, *dilation, *strides]
     sizes = np.array([*sizes, copies, 0, lines, columns, 1, threads, 0])
-    return sizes, parts, strip, strip + tasks * k * width
+    work = chunks * sums + threads * (strip + left + pixels * width)
+    return sizes, parts, chunks, strip, work
 
 
 def add_weight_gradient(x, dy, dw, stride, padding, dilation):
@@ -108,8 +119,10 @@ def add_weight_gradient(x, dy, dw, stride, padding, dilation):
             return
     dy = channels_last(arranged(dy, True))
     grid, kernel, threads = dy.shape[1:3], dw.shape[2:], native.lib.threads()
+    if kernel == (1, 1) and padding == (0, 0) and max(stride) > 1:
+        x, stride = arranged(x[:, :, :: stride[0], :: stride[1]], True), (1, 1)
     x, strides = conv_last.steps(x)
     options = kernel, len(dw), grid, stride, padding, dilation, threads
-    sizes, parts, strip, work = plan(x.shape, strides, *options)
+    *sizes, work = plan(x.shape, strides, *options)
     work = memory.empty(work, x.dtype)
-    native.call("conv_weight", native.address(x), dy, dw, sizes, parts, strip, work)
+    native.call("conv_weight", native.address(x), dy, dw, *sizes, work)

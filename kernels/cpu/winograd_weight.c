@@ -64,7 +64,7 @@ void KERNEL(winograd_weight)(const real *x, const real *dy, real *dw, const i64 
                              real *work) {
   const struct winograd *s = (const struct winograd *)shape;
   i64 points = (s->m + 2) * (s->m + 2), all = s->n * s->down * s->across;
-  i64 panels = pieces(s->c, PANEL), point = s->tiles * s->k;
+  i64 panels = pieces(s->c, PANEL), groups = pieces(s->k, TILE_ROWS), point = s->tiles * s->k;
   i64 matrix = panels * s->k * PANEL + SPREAD;
   real *gradients = work + s->values, *borders = gradients + points * point;
   real *sums = borders + s->threads * points * s->c;
@@ -83,11 +83,15 @@ void KERNEL(winograd_weight)(const real *x, const real *dy, real *dw, const i64 
 #pragma omp for schedule(dynamic)
       for (i64 task = 0; task < points * panels * parts; task++) {
         i64 part = task % parts, panel = task / parts % panels, e = task / parts / panels;
-        struct runs r = {.lines = 1, .count = count,
-                         .left = gradients + e * point, .left_step = s->k,
-                         .right = work + e * s->point + panel * PANEL, .right_step = s->line};
-        outer_panel(s->k * part / parts, s->k * (part + 1) / parts, s->c - panel * PANEL, r,
-                    sums + e * matrix + panel * s->k * PANEL);
+        i64 vectors = min_i64(pieces(s->c - panel * PANEL, LANES), 2);
+        real *to = sums + e * matrix + panel * s->k * PANEL;
+        struct runs r = {.count = count, .left_step = s->k, .right_step = s->line,
+                         .right = work + e * s->point + panel * PANEL};
+        for (i64 g = groups * part / parts; g < groups * (part + 1) / parts; g++) {
+          i64 row = panel_row(s->k, g), rows = panel_row(s->k, g + 1) - row;
+          r.left = gradients + e * point + row;
+          outer_tile(rows, vectors, r, to + row * PANEL, PANEL);
+        }
       }
     }
 #pragma omp for schedule(dynamic)
