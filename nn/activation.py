@@ -14,6 +14,8 @@ class ReLU(Module):
     [0.0, 2.0]
     """
 
+    from_output = True
+
     def __init__(self, inplace=False):
         pass  # inplace is taken for PyTorch's sake: results are always new arrays
 
@@ -33,6 +35,8 @@ class Clamp(Module):
     >>> Clamp(-1, 1)(np.array([-3.0, 0.5, 3.0])).tolist()
     [-1.0, 0.5, 1.0]
     """
+
+    from_output = True
 
     def __init__(self, min_value, max_value):
         self.min_value, self.max_value = float(min_value), float(max_value)
@@ -54,6 +58,8 @@ class ReLU6(Module):
     >>> ReLU6()(np.array([-1.0, 2.0, 7.0])).tolist()
     [0.0, 2.0, 6.0]
     """
+
+    from_output = True
 
     def __init__(self, inplace=False):
         pass  # as in ReLU

@@ -197,6 +197,8 @@ class Sequential(Container):
         kept, shared = {}, overlapping(self.named)
         for name in self.named:
             x = self.run(name, x, kept, shared)
+            if self.named[name].from_output and len(kept) < len(self.named):
+                kept[name] = x, kept[name][1]  # what came in dies; the last y is the caller's
         return x, kept
 
     def backward(self, x, dy):

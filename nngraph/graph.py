@@ -74,7 +74,7 @@ class Graph(nn.Module):
     def _values(self, x, keep, watched=frozenset()):
         """The value of each step, and what the steps saved whose modules occur twice."""
         values, states = self._start(x), {}
-        last = {} if keep else self._last_uses()
+        last = self._replaced() if keep else self._last_uses()
         shared = overlapping(self.named) if keep else frozenset()
         for slot, step in enumerate(self.steps):
             module = self.named.get(step.name)
@@ -119,6 +119,28 @@ class Graph(nn.Module):
                     self._uses.setdefault(slot, []).append(used)
         return self._uses
 
+    def _replaced(self):
+        """{slot: the one slot whose value only it uses and whose place its own value can take}.
+
+        In training such values, what comes into a ReLU, need not be kept for backward. The
+        outputs of the graph are the caller's, who may change them.
+        """
+        if "_replaceable" not in vars(self):
+            users = [[] for _ in self.steps]
+            for slot, step in enumerate(self.steps):
+                for used, _ in step.inputs:
+                    users[used].append(slot)
+            given = {slot for slot, _ in self.outs} | set(self.ins)
+            self._replaceable = {
+                slot: [step.inputs[0][0]]
+                for slot, step in enumerate(self.steps)
+                if len(step.inputs) == 1
+                and self.named[step.name].from_output
+                and users[step.inputs[0][0]] == [slot]
+                and not {slot, step.inputs[0][0]} & given
+            }
+        return self._replaceable
+
     def backward(self, x, dy):
         # in evaluation nothing was kept: the values are computed again
         values, states = self.saved[1:] if self.saved else self._values(x, True)
@@ -159,8 +181,9 @@ class Graph(nn.Module):
         module.want_dx = any(wanted[parent] for parent, _ in step.inputs)
         if slot in states:
             module.put_saved(states[slot])
+        given = values[slot] if slot in self._replaced() else self._input(values, step)
         try:
-            dx = module.backward(self._input(values, step), _assemble(values[slot], arrived))
+            dx = module.backward(given, _assemble(values[slot], arrived))
         except Exception as error:
             error.add_note(f"in {step.name} of Graph, wired at {step.where}")
             raise
@@ -252,6 +275,7 @@ class Graph(nn.Module):
 
     def set_child(self, name, module):
         self.named[name] = module
+        vars(self).pop("_replaceable", None)
 
     def __getitem__(self, name):
         if name not in self.named:

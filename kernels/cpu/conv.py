@@ -262,7 +262,7 @@ def way(dtype, shape, strides, taps, grid, stride, padding, dilation, groups, li
     return name, None, False, None
 
 
-def taps_first(w, old):
+def taps_first(w):
     """w (c, 1, p, q) as (p q, c)"""
     return contiguous(w.reshape(len(w), -1).T)
 

@@ -64,8 +64,8 @@ def taps_of(w, groups, rows, columns):
     if (p, q) == w.shape[2:]:
         return weights.panels(w, groups, True), (p, q)
 
-    def make(w, old):
-        return weights.pack(groups, True, contiguous(w[:, :, rows, columns]), old)
+    def make(w):
+        return weights.pack(groups, True, contiguous(w[:, :, rows, columns]))
 
     key = "phase", groups, rows.start, rows.step, columns.start, columns.step
     return weights.kept(w, key, make), (p, q)

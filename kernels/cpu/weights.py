@@ -14,12 +14,15 @@ _kept = {}  # id of the weights -> Kept
 
 
 class Kept:
-    """What was made of one array: {key: array}, right as long as its fingerprint stays the same."""
+    """What was made of one array: {key: array}, right as long as its fingerprint stays the same.
+
+    seen: {key: the fingerprint when it was last made}
+    """
 
     def __init__(self, w):
         identity = id(w)
         self.reference = weakref.ref(w, lambda _: _kept.pop(identity, None))
-        self.fingerprint, self.made, self.stale = None, {}, {}
+        self.fingerprint, self.made, self.seen = None, {}, {}
 
 
 def cannot_change(w):
@@ -37,16 +40,22 @@ def fingerprint(w):
 
 
 def kept(w, key, make):
-    """make(w, old) for these weights, kept under the key; old: memory to use again, or None."""
+    """make(w) for these weights, kept under the key from the second time on that they are the same.
+
+    So what is trained, and other at every step, takes no memory between its uses.
+    """
     entry = _kept.get(id(w))
     if entry is None or entry.reference() is not w:
         entry = _kept[id(w)] = Kept(w)
     found = fingerprint(w)
     if found != entry.fingerprint:
-        entry.stale, entry.made, entry.fingerprint = entry.made, {}, found
+        entry.made, entry.fingerprint = {}, found
     made = entry.made.get(key)
     if made is None:
-        made = entry.made[key] = make(reference.contiguous(w), entry.stale.pop(key, None))
+        made = make(reference.contiguous(w))
+        if found[0] is None or entry.seen.get(key) == found:
+            entry.made[key] = made
+        entry.seen[key] = found
     return made
 
 
@@ -88,8 +97,9 @@ def panels_of(groups, flipped):
     return ("panels", groups, flipped), functools.partial(pack, groups, flipped)
 
 
-def pack(groups, flipped, w, old):
+def pack(groups, flipped, w):
+    """The panels of w, made anew."""
     shape, size = packing(w, groups, flipped)
-    to = memory.empty(size, w.dtype) if old is None or old.size != size else old
+    to = memory.empty(size, w.dtype)
     native.call("pack_weights", w, to, shape)
     return to

@@ -69,10 +69,10 @@ def points_of(m, flipped):
     return ("winograd", m, flipped), functools.partial(_transformed, m, flipped)
 
 
-def _transformed(m, flipped, w, old):
+def _transformed(m, flipped, w):
     shape, panels = weights.packing(w, 1, flipped)
     size = (m + 2) ** 2 * panels // 9
-    to = memory.empty(size, w.dtype) if old is None or old.size != size else old
+    to = memory.empty(size, w.dtype)
     ins = shape[2]
     work = 9 * ins * weights.panel_width() * native.lib.threads()
     native.call("winograd_weights", w, to, shape, m, memory.empty(work, w.dtype))
