@@ -147,10 +147,15 @@ class SGD(Optimizer):
         return ("momentum_buffer",) if self.momentum else ()
 
     def update(self, w, dw, kept):
-        velocity = kept["momentum_buffer"] if self.momentum else None
-        momentum, dampening = float(self.momentum), float(self.dampening)
-        numbers = float(self.lr), momentum, dampening, float(self.weight_decay)
-        kernels.of(w).sgd_step(w, dw, velocity, *numbers, bool(self.nesterov), kept["step"] == 1)
+        numbers = self.lr, self.momentum, self.dampening, self.weight_decay
+        kernels.of(w).sgd_step(
+            w,
+            dw,
+            kept.get("momentum_buffer") if self.momentum else None,
+            *(float(number) for number in numbers),
+            bool(self.nesterov),
+            kept["step"] == 1,
+        )
 
 
 class Adam(Optimizer):

@@ -15,7 +15,7 @@ POINTER = {
     np.dtype("i8"): ffi.typeof("long long[]"),
     np.dtype("u1"): ffi.typeof("unsigned char[]"),
 }
-NULL, NUMBERS = ffi.NULL, {int, float, bool}
+NULL = ffi.NULL
 PLAIN = {dtype: ffi.typeof(f"{name} *") for dtype, name in REAL.items()}
 
 
@@ -62,17 +62,14 @@ def call(name, *args):
     if _threads is not None and getattr(_adopted, "threads", None) != _threads:
         _adopted.threads = _threads
         lib.adopt_threads()
+    given, first = [], None
     for a in args:
         if isinstance(a, np.ndarray):
-            break
-    given = [a if a.__class__ in NUMBERS else _argument(a) for a in args]
-    return (_functions.get((name, a.dtype)) or _find(name, a.dtype))(*given)
-
-
-def _argument(a):
-    if isinstance(a, np.ndarray):
-        return ffi.from_buffer(POINTER[a.dtype], a)
-    return NULL if a is None else a
+            dtype = a.dtype
+            first = first or dtype
+            a = ffi.from_buffer(POINTER[dtype], a)
+        given.append(NULL if a is None else a)
+    return (_functions.get((name, first)) or _find(name, first))(*given)
 
 
 def _find(name, dtype):
