@@ -159,12 +159,9 @@ def _classes(loss, output, target):
     loss.need(target.dtype.kind in "iu", "target must hold integers", target=target)
     loss.need(tuple(target.shape) == shape, f"target must be {shape}", target=target)
     host = kernels.of(target).numpy(target).astype(np.int64)
-    weight, count, ignored = None, host.size, loss.ignore_index
-    inside = count > 0 and host.min() >= 0 and host.max() < c
-    if not inside or 0 <= ignored < c or loss.weight is not None:
-        kept = host != ignored
-        _check_range(loss, host, kept, c)
-        count = int(kept.sum())
+    kept = host != loss.ignore_index
+    _check_range(loss, host, kept, c)
+    weight, count = None, int(kept.sum())
     if loss.weight is not None:
         loss.need(
             len(loss.weight) == c, f"output must be (n, {len(loss.weight)}, *)", output=output

@@ -5,8 +5,6 @@ import numpy as np
 from flambeau import kernels
 from flambeau.nn import saving, summary
 
-_PLAIN = {type(None), bool, int, float, str, dict, np.ndarray}  # what holds no modules
-
 classes = {}  # every subclass by its qualified name: what nn.load may build
 
 
@@ -111,8 +109,6 @@ class Module:
         """The modules directly inside, as a list of (name, module)."""
         found = []
         for name, value in vars(self).items():
-            if value.__class__ in _PLAIN:
-                continue
             if isinstance(value, Module):
                 found.append((name, value))
             elif isinstance(value, (list, tuple)):
@@ -121,16 +117,7 @@ class Module:
 
     def named_modules(self, prefix=""):
         """Every module once, itself first, as (dotted name, module); its own name is ""."""
-        found, seen, todo = [], set(), [(prefix, self)]
-        while todo:
-            path, module = todo.pop()
-            if id(module) not in seen:
-                seen.add(id(module))
-                found.append((path, module))
-                children = module.children()
-                if children:
-                    todo += [(_dot(path, name), child) for name, child in reversed(children)]
-        return found
+        return list(_walk(self, prefix, set()))
 
     def modules(self):
         """Every module once, itself first."""
@@ -368,6 +355,15 @@ def who(module):
     """A module's repr for error messages: of a container the first line."""
     first, *rest = repr(module).split("\n")
     return first + ", …)" * bool(rest)
+
+
+def _walk(module, path, seen):
+    if id(module) in seen:
+        return
+    seen.add(id(module))
+    yield path, module
+    for name, child in module.children():
+        yield from _walk(child, _dot(path, name), seen)
 
 
 def _dot(path, name):

@@ -59,20 +59,19 @@ class Optimizer:
 
     def _recall(self, path, module, w):
         """What is kept for the parameter w: on its device, in its dtype."""
-        kept, names = self.state.get(path), self.arrays
+        kept = self.state.get(path)
         fits = (
             kept is not None
             and self.owners.get(path, module) is module
-            and all(n in kept and tuple(kept[n].shape) == tuple(w.shape) for n in names)
+            and all(n in kept and tuple(kept[n].shape) == tuple(w.shape) for n in self.arrays)
         )
         if not fits:
             kept = {"step": 0}
-            kept |= {n: kernels.of(w).zeros(w, w.shape, w.dtype) for n in names}
-        for name in names:
+            kept |= {n: kernels.of(w).zeros(w, w.shape, w.dtype) for n in self.arrays}
+        for name in self.arrays:
             if kept[name].dtype != w.dtype:
                 kept[name] = kernels.of(kept[name]).cast(kept[name], w.dtype)
-            if type(kept[name]) is not type(w) or type(w) is not np.ndarray:
-                kept[name] = kernels.to(kept[name], kernels.device(w))
+            kept[name] = kernels.to(kept[name], kernels.device(w))
         self.state[path], self.owners[path] = kept, module
         return kept
 

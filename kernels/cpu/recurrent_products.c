@@ -61,8 +61,8 @@ void KERNEL(shared_product)(const real *a, const real *b, real *c, i64 m, i64 n,
   }
 }
 
-/* y (columns,) += Σ x (rows, columns) */
-void KERNEL(add_rows)(const real *x, real *y, i64 rows, i64 columns) {
+/* y (columns,) = Σ x (rows, columns) */
+void KERNEL(row_sum)(const real *x, real *y, i64 rows, i64 columns) {
 #pragma omp parallel for schedule(static) if (rows * columns > PARALLEL_ABOVE)
   for (i64 j = 0; j < columns; j += TILE_COLUMNS) {
     i64 width = min_i64(columns - j, TILE_COLUMNS);
@@ -70,6 +70,6 @@ void KERNEL(add_rows)(const real *x, real *y, i64 rows, i64 columns) {
     for (i64 row = 0; row < rows; row++)
 #pragma omp simd
       for (i64 i = 0; i < width; i++) sum[i] += x[row * columns + j + i];
-    for (i64 i = 0; i < width; i++) y[j + i] += sum[i];
+    memcpy(y + j, sum, width * sizeof(real));
   }
 }
