@@ -153,11 +153,13 @@ def overlapping(named):
     >>> overlapping({"a": norm, "b": nn.ReLU(), "c": nn.Sequential(norm)}) == {"a", "c"}
     True
     """
-    holders = {}
+    holders, found = {}, set()
     for name, module in named.items():
         for part in module.modules():
-            holders.setdefault(id(part), []).append(name)
-    return {name for names in holders.values() if len(names) > 1 for name in names}
+            first = holders.setdefault(id(part), name)
+            if first != name:
+                found |= {first, name}
+    return found
 
 
 def _repeats(modules):

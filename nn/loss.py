@@ -159,6 +159,8 @@ def _classes(loss, output, target):
     loss.need(target.dtype.kind in "iu", "target must hold integers", target=target)
     loss.need(tuple(target.shape) == shape, f"target must be {shape}", target=target)
     host = kernels.of(target).numpy(target).astype(np.int64)
+    if loss.weight is None and not 0 <= loss.ignore_index < c and _all_classes(host, c):
+        return output, kernels.of(output).array(output, host), None, host.size
     kept = host != loss.ignore_index
     _check_range(loss, host, kept, c)
     weight, count = None, int(kept.sum())
@@ -170,6 +172,11 @@ def _classes(loss, output, target):
         count = float(weight[host[kept]].sum(dtype=np.float64))
         weight = kernels.of(output).array(output, weight)
     return output, kernels.of(output).array(output, host), weight, count
+
+
+def _all_classes(target, c):
+    """True when every target is from 0 to c − 1: below c as an unsigned number."""
+    return target.size > 0 and int(target.view(np.uint64).max()) < c
 
 
 def _check_range(loss, target, kept, c):

@@ -5,6 +5,7 @@ import numpy as np
 from flambeau import kernels
 from flambeau.nn import saving, summary
 
+PLAIN = {np.ndarray, int, float, bool, str, type(None)}  # types of attributes without a child
 classes = {}  # every subclass by its qualified name: what nn.load may build
 
 
@@ -97,11 +98,8 @@ class Module:
 
     def need_gradient(self, dy, shape):
         """Raise ValueError unless dy is an array of the output's shape."""
-        self.need(
-            tuple(getattr(dy, "shape", ("no",))) == tuple(shape),
-            f"dy must have the shape of y, {tuple(shape)}",
-            dy=dy,
-        )
+        if tuple(getattr(dy, "shape", ("no",))) != tuple(shape):
+            self.need(False, f"dy must have the shape of y, {tuple(shape)}", dy=dy)
 
     # ---- children and parameters
 
@@ -109,6 +107,8 @@ class Module:
         """The modules directly inside, as a list of (name, module)."""
         found = []
         for name, value in vars(self).items():
+            if type(value) in PLAIN:  # most are, and networks are walked several times a step
+                continue
             if isinstance(value, Module):
                 found.append((name, value))
             elif isinstance(value, (list, tuple)):
@@ -121,7 +121,9 @@ class Module:
 
     def modules(self):
         """Every module once, itself first."""
-        return [module for _, module in self.named_modules()]
+        found = {}
+        _gather(self, found)
+        return list(found.values())
 
     def slots(self):
         """Where the learned arrays are: (dotted name, module, attribute), each array once."""
@@ -165,9 +167,11 @@ class Module:
 
     def learns(self):
         """True when some parameter here or below is not frozen."""
-        if not self.frozen and any(getattr(self, name) is not None for name in self.params):
-            return True
-        return any(child.learns() for _, child in self.children())
+        if not self.frozen:
+            for name in self.params:
+                if getattr(self, name) is not None:
+                    return True
+        return any([child.learns() for _, child in self.children()])
 
     # ---- modes
 
@@ -355,6 +359,13 @@ def who(module):
     """A module's repr for error messages: of a container the first line."""
     first, *rest = repr(module).split("\n")
     return first + ", …)" * bool(rest)
+
+
+def _gather(module, found):
+    if id(module) not in found:
+        found[id(module)] = module
+        for _, child in module.children():
+            _gather(child, found)
 
 
 def _walk(module, path, seen):

@@ -10,6 +10,8 @@ from flambeau.kernels.reference import contiguous
 
 FEW_ROWS = 8  # of linear.c
 PARALLEL_ABOVE = 200_000  # multiply-adds
+SMALL = 200_000  # multiply-adds: one thread, one call, see linear_small.c
+WIDEST = 16  # numbers in a vector register, at most
 
 
 def linear(x, w, b):
@@ -22,6 +24,9 @@ def linear(x, w, b):
     b = None if b is None else contiguous(b)
     if 0 < n <= FEW_ROWS:
         native.call("linear_few", x, w, b, y, n, i, o)
+    elif 0 < n * i * o <= SMALL:
+        work = memory.empty((i + 1) * (o + WIDEST), x.dtype)
+        native.call("linear_small", x, w, b, y, work, n, i, o)
     elif n:
         product(x.reshape(n, i), w.T, y.reshape(n, o), False)
         if b is not None:
@@ -35,6 +40,11 @@ def linear_backward(x, dy, w, dw, db, want_dx):
         return reference.linear_backward(x, dy, w, dw, db, want_dx)
     x, dy, w = contiguous(x), contiguous(dy), contiguous(w)
     n, (o, i) = dy.size // len(w), w.shape
+    if 0 < n * i * o <= SMALL and _in_place(dw) and _in_place(db):
+        dx = memory.empty(x.shape, x.dtype) if want_dx else None
+        work = memory.empty(max(n, o) * (i + WIDEST), x.dtype)
+        native.call("linear_backward_small", x, dy, w, dw, db, dx, work, n, i, o)
+        return dx
     if n and dw is not None:
         total = dw if dw.flags.carray else memory.copy(dw)
         product(dy.reshape(n, o).T, x.reshape(n, i), total, True)
@@ -50,6 +60,11 @@ def linear_backward(x, dy, w, dw, db, want_dx):
     if n:
         product(dy.reshape(n, o), w, dx.reshape(n, i), False)
     return dx
+
+
+def _in_place(d):
+    """True for a gradient that C can add to, or None."""
+    return d is None or d.flags.carray
 
 
 def product(a, b, c, add):

@@ -3,8 +3,21 @@
    Each place writes its own loss and weight; their sum is taken afterwards in a fixed order. */
 #include "exponential.h"
 
+/* totals = (Σ losses, Σ weights) of n places */
+static void loss_totals(const real *losses, const real *weights, i64 n, double *totals) {
+  double loss = 0, weight = 0;
+#pragma omp simd reduction(+ : loss, weight)
+  for (i64 i = 0; i < n; i++) {
+    loss += losses[i];
+    weight += weights[i];
+  }
+  totals[0] = loss;
+  totals[1] = weight;
+}
+
+/* losses, weights: (n s) numbers of work */
 void KERNEL(nll_loss)(const real *x, const i64 *target, const real *weight, real *losses,
-                      real *weights, i64 n, i64 c, i64 s, i64 ignore) {
+                      real *weights, double *totals, i64 n, i64 c, i64 s, i64 ignore) {
 #pragma omp parallel for if (n * s > PARALLEL_ABOVE)
   for (i64 place = 0; place < n * s; place++) {
     const i64 t = target[place];
@@ -12,6 +25,7 @@ void KERNEL(nll_loss)(const real *x, const i64 *target, const real *weight, real
     weights[place] = factor;
     losses[place] = t == ignore ? 0 : -factor * x[(place / s * c + t) * s + place % s];
   }
+  loss_totals(losses, weights, n * s, totals);
 }
 
 /* dx is zero already */
@@ -47,7 +61,8 @@ INLINE real place_loss(const real *x, i64 t, const real *weight, i64 c, i64 step
 }
 
 void KERNEL(cross_entropy)(const real *x, const i64 *target, const real *weight, real *losses,
-                           real *weights, i64 n, i64 c, i64 s, i64 ignore, double smoothing) {
+                           real *weights, double *totals, i64 n, i64 c, i64 s, i64 ignore,
+                           double smoothing) {
 #pragma omp parallel for if (n * c * s > PARALLEL_ABOVE / 4)
   for (i64 place = 0; place < n * s; place++) {
     const real *from = x + place / s * c * s + place % s;
@@ -57,6 +72,7 @@ void KERNEL(cross_entropy)(const real *x, const i64 *target, const real *weight,
                     : s == 1    ? place_loss(from, t, weight, c, 1, smoothing)
                                 : place_loss(from, t, weight, c, s, smoothing);
   }
+  loss_totals(losses, weights, n * s, totals);
 }
 
 /* The gradient by one value: y its softmax, k its class, t the target; all the sum of weights. */
@@ -66,12 +82,15 @@ INLINE real slope(real y, i64 k, i64 t, const real *weight, real all, real part,
   return y * (target_share + part * all) - share;
 }
 
-/* dx is softmax(x) already */
-void KERNEL(cross_entropy_backward)(real *dx, const i64 *target, const real *weight, i64 n, i64 c,
+void KERNEL(softmax)(const real *x, real *y, i64 outer, i64 count, i64 inner); /* softmax.c */
+
+/* dx = scale · (softmax(x) Σ share − share) */
+void KERNEL(cross_entropy_backward)(const real *x, real *dx, const i64 *target, const real *weight, i64 n, i64 c,
                                     i64 s, i64 ignore, double smoothing, double scale) {
   const real part = smoothing / c, rest = 1 - smoothing, factor = scale;
   real all = weight ? 0 : c;
   for (i64 k = 0; weight && k < c; k++) all += weight[k];
+  KERNEL(softmax)(x, dx, n, c, s);
 #pragma omp parallel for if (n * c * s > PARALLEL_ABOVE)
   for (i64 row = 0; row < (s == 1 ? n : n * c); row++) {
     if (s == 1) {

@@ -6,7 +6,6 @@ import numpy as np
 
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import memory, native
-from flambeau.kernels.cpu.softmax import softmax
 
 _CHUNK = 4096  # so many squares are added in the arrays' own precision, the rest in float64
 
@@ -40,10 +39,9 @@ def cross_entropy_backward(x, target, weight, ignore_index, smoothing, scale):
     """dx = scale · (softmax(x) Σ share − share)"""
     if not native.takes(x, weight):
         return reference.cross_entropy_backward(x, target, weight, ignore_index, smoothing, scale)
-    dx = softmax(reference.contiguous(x), 1)
-    target, weight = _contiguous(target), _contiguous(weight)
-    options = ignore_index, smoothing, scale
-    native.call("cross_entropy_backward", dx, target, weight, *_sizes(x), *options)
+    x, target, weight = _contiguous(x), _contiguous(target), _contiguous(weight)
+    dx, options = memory.empty(x.shape, x.dtype), (ignore_index, smoothing, scale)
+    native.call("cross_entropy_backward", x, dx, target, weight, *_sizes(x), *options)
     return dx
 
 
@@ -69,10 +67,11 @@ def mse_loss_backward(x, target, scale):
 
 def _sums(name, x, target, weight, *options):
     """The sums of the losses and of the weights of all places, in float64."""
-    x, target, weight = (_contiguous(a) for a in (x, target, weight))
+    x, target, weight = _contiguous(x), _contiguous(target), _contiguous(weight)
     losses, weights = memory.empty((2, target.size), x.dtype)
-    native.call(name, x, target, weight, losses, weights, *_sizes(x), *options)
-    return float(losses.sum(dtype=np.float64)), float(weights.sum(dtype=np.float64))
+    totals = np.empty(2)
+    native.call(name, x, target, weight, losses, weights, totals, *_sizes(x), *options)
+    return tuple(totals.tolist())
 
 
 def _contiguous(x):

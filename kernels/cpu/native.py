@@ -4,8 +4,11 @@ import os
 import threading
 
 import numpy as np
+from numpy import ndarray
 
 from flambeau.kernels.cpu._native import ffi, lib
+
+from_buffer, NULL = ffi.from_buffer, ffi.NULL
 
 REAL = {np.dtype("f4"): "float", np.dtype("f8"): "double"}
 POINTER = {
@@ -15,7 +18,6 @@ POINTER = {
     np.dtype("i8"): ffi.typeof("long long[]"),
     np.dtype("u1"): ffi.typeof("unsigned char[]"),
 }
-NULL = ffi.NULL
 PLAIN = {dtype: ffi.typeof(f"{name} *") for dtype, name in REAL.items()}
 
 
@@ -48,10 +50,12 @@ def set_threads(n):
 def takes(*arrays):
     """True when the C kernels know the dtype of these arrays (float32 or float64, all alike)."""
     dtype = arrays[0].dtype
-    for a in arrays:
-        if a is not None and a.dtype is not dtype and a.dtype != dtype:
+    if dtype not in REAL:
+        return False
+    for a in arrays:  # a loop: all(…) would cost more than a small kernel
+        if a is not None and a.dtype != dtype:
             return False
-    return dtype in REAL
+    return True
 
 
 def call(name, *args):
@@ -62,20 +66,22 @@ def call(name, *args):
     if _threads is not None and getattr(_adopted, "threads", None) != _threads:
         _adopted.threads = _threads
         lib.adopt_threads()
-    given, first = [], None
-    for a in args:
-        if isinstance(a, np.ndarray):
-            dtype = a.dtype
-            first = first or dtype
-            a = ffi.from_buffer(POINTER[dtype], a)
-        given.append(NULL if a is None else a)
-    return (_functions.get((name, first)) or _find(name, first))(*given)
+    dtype, passed = None, []
+    for a in args:  # all here, in one loop: small layers take no longer than their calls
+        if isinstance(a, ndarray):
+            kind = a.dtype
+            dtype = dtype or kind
+            a = from_buffer(POINTER[kind], a)
+        elif a is None:
+            a = NULL
+        passed.append(a)
+    function = _functions.get((name, dtype)) or _found(name, dtype)
+    return function(*passed)
 
 
-def _find(name, dtype):
-    """The function of the kernel `name` for a dtype."""
-    _functions[name, dtype] = found = getattr(lib, f"{name}_{REAL[dtype]}_{isa}")
-    return found
+def _found(name, dtype):
+    function = _functions[name, dtype] = getattr(lib, f"{name}_{REAL[dtype]}_{isa}")
+    return function
 
 
 def address(x):
