@@ -107,7 +107,7 @@ class Module:
         """The modules directly inside, as a list of (name, module)."""
         found = []
         for name, value in vars(self).items():
-            if type(value) in PLAIN:  # most are, and networks are walked several times a step
+            if type(value) in PLAIN or name == "arguments":  # for speed: nets are walked every step
                 continue
             if isinstance(value, Module):
                 found.append((name, value))

@@ -13,8 +13,9 @@ class Optimizer:
     """Abstract: `step()` changes every parameter of `net` that has a gradient and is not frozen.
 
     A subclass names in `options` its numbers beside lr, in `arrays` what it keeps for each
-    parameter, and defines `update`. What is kept follows a parameter that is moved, converted or
-    flattened; it starts anew for one of another shape or of another module.
+    parameter, and defines `update` for one parameter or `update_all` for all at once. What is kept
+    follows a parameter that is moved, converted or flattened; it starts anew for one of another
+    shape or of another module.
 
     `lr` and the options may be changed between steps.
     """
@@ -41,16 +42,22 @@ class Optimizer:
         """Change w in place by its gradient; kept["step"] counts from 1."""
         raise TypeError(f"{type(self).__name__} does not define update(w, dw, kept)")
 
+    def update_all(self, parts):
+        """Change every w of the (w, dw, kept) in place."""
+        for w, dw, kept in parts:
+            self.update(w, dw, kept)
+
     def step(self, closure=None):
         """One step. closure: called first, to compute the gradients; its loss is returned."""
-        loss = closure() if closure else None
+        loss, parts = closure() if closure else None, []
         for path, module, name in self.net.slots():
             grad = module.__dict__.get("grad_" + name)  # None: no backward came here
             if grad is not None and not module.frozen:
                 w = getattr(module, name)
                 kept = self._recall(path, module, w)
                 kept["step"] += 1
-                self.update(w, grad, kept)
+                parts.append((w, grad, kept))
+        self.update_all(parts)
         return loss
 
     def zero_grad(self):
@@ -145,16 +152,25 @@ class SGD(Optimizer):
     def arrays(self):
         return ("momentum_buffer",) if self.momentum else ()
 
-    def update(self, w, dw, kept):
+    def update_all(self, parts):
         numbers = self.lr, self.momentum, self.dampening, self.weight_decay
-        kernels.of(w).sgd_step(
-            w,
-            dw,
-            kept.get("momentum_buffer") if self.momentum else None,
-            *(float(number) for number in numbers),
-            bool(self.nesterov),
-            kept["step"] == 1,
-        )
+        numbers = (*(float(number) for number in numbers), bool(self.nesterov))
+        for k, step, ws, dws, kept in _alike(parts):
+            vs = [one["momentum_buffer"] for one in kept] if self.momentum else None
+            k.sgd_step(ws, dws, vs, *numbers, step == 1)
+
+
+def _alike(parts):
+    """The (w, dw, kept) that one call can change: (kernels, step, ws, dws, kept) for each group."""
+    groups = {}
+    for w, dw, kept in parts:
+        k = kernels.of(w)
+        key = k.__name__, kernels.device(w), w.dtype, dw.dtype, kept["step"]
+        ws, dws, all_kept = groups.setdefault(key, (k, kept["step"], [], [], []))[2:]
+        ws.append(w)
+        dws.append(dw)
+        all_kept.append(kept)
+    return groups.values()
 
 
 class Adam(Optimizer):
@@ -175,8 +191,8 @@ class Adam(Optimizer):
         super().__init__(net, lr, betas=betas, eps=eps, weight_decay=weight_decay)
         _check_betas(self)
 
-    def update(self, w, dw, kept):
-        _adam(self, w, dw, kept, False)
+    def update_all(self, parts):
+        _adam(self, parts, False)
 
 
 class AdamW(Optimizer):
@@ -196,8 +212,8 @@ class AdamW(Optimizer):
         super().__init__(net, lr, betas=betas, eps=eps, weight_decay=weight_decay)
         _check_betas(self)
 
-    def update(self, w, dw, kept):
-        _adam(self, w, dw, kept, True)
+    def update_all(self, parts):
+        _adam(self, parts, True)
 
 
 def _check_betas(optimizer):
@@ -206,17 +222,12 @@ def _check_betas(optimizer):
         raise ValueError(f"{optimizer!r}: betas must be two numbers from 0 to below 1")
 
 
-def _adam(optimizer, w, dw, kept, decoupled):
+def _adam(optimizer, parts, decoupled):
     numbers = optimizer.lr, *optimizer.betas, optimizer.eps, optimizer.weight_decay
-    kernels.of(w).adam_step(
-        w,
-        dw,
-        kept["exp_avg"],
-        kept["exp_avg_sq"],
-        kept["step"],
-        *(float(number) for number in numbers),
-        decoupled,
-    )
+    numbers = [float(number) for number in numbers]
+    for k, step, ws, dws, kept in _alike(parts):
+        ms, vs = ([one[name] for one in kept] for name in optimizer.arrays)
+        k.adam_step(ws, dws, ms, vs, step, *numbers, decoupled)
 
 
 class Schedule:

@@ -19,6 +19,7 @@ POINTER = {
     np.dtype("u1"): ffi.typeof("unsigned char[]"),
 }
 PLAIN = {dtype: ffi.typeof(f"{name} *") for dtype, name in REAL.items()}
+TABLE = {dtype: ffi.typeof(f"{name} *[]") for dtype, name in REAL.items()}
 
 
 def supported():
@@ -61,7 +62,8 @@ def takes(*arrays):
 def call(name, *args):
     """Run the C kernel `name`: arrays become pointers, None becomes NULL, numbers pass as they are.
 
-    The first array's dtype picks the variant. Arrays must be C-contiguous.
+    A list of arrays of one dtype becomes a table of pointers. The first array's dtype picks the
+    variant. Arrays must be C-contiguous.
     """
     if _threads is not None and getattr(_adopted, "threads", None) != _threads:
         _adopted.threads = _threads
@@ -74,6 +76,10 @@ def call(name, *args):
             a = from_buffer(POINTER[kind], a)
         elif a is None:
             a = NULL
+        elif type(a) is list:
+            kind = a[0].dtype
+            dtype = dtype or kind
+            a = ffi.new(TABLE[kind], [from_buffer(POINTER[kind], part) for part in a])
         passed.append(a)
     function = _functions.get((name, dtype)) or _found(name, dtype)
     return function(*passed)
