@@ -59,6 +59,7 @@ from flambeau.nn.pooling import (
     AvgPool2d,
     MaxPool2d,
 )
+from flambeau.nn.profile import profile
 from flambeau.nn.random import seed
 from flambeau.nn.recurrent import GRU, LSTM, RNN
 from flambeau.nn.saving import load, save
@@ -139,6 +140,7 @@ __all__ = [
     "init",
     "load",
     "optim",
+    "profile",
     "save",
     "seed",
 ]

@@ -1,5 +1,8 @@
 """What is in a network, as a table."""
 
+import contextlib
+import time
+
 
 def table(module, *inputs):
     """Name, module, output shape and number of parameters, a line each.
@@ -9,47 +12,85 @@ def table(module, *inputs):
     shapes = _shapes(module, inputs) if inputs else {}
     rows = [("name", "module", "output", "parameters")]
     for name, m in module.named_modules():
-        own = sum(getattr(m, p).size for p in m.params if getattr(m, p) is not None)
+        own = parameters_of(m)
         title = type(m).__name__ if m.children() else repr(m)
         rows.append((name or "(itself)", title, shapes.get(id(m), ""), f"{own:,}" if own else ""))
     total = sum(p.size for p in module.parameters())
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    lines = [
-        f"{a:{widths[0]}}  {b:{widths[1]}}  {c:{widths[2]}}  {d:>{widths[3]}}".rstrip()
-        for a, b, c, d in rows
+    return "\n".join([*aligned(rows, "<<<>"), f"{total:,} parameters"])
+
+
+def parameters_of(module):
+    """The number of learned numbers of a module itself, without its children."""
+    return sum(getattr(module, p).size for p in module.params if getattr(module, p) is not None)
+
+
+def aligned(rows, sides):
+    """Rows of strings as lines, in columns to the left "<" or to the right ">".
+
+    >>> aligned([("a", "10"), ("bcd", "9")], "<>")
+    ['a    10', 'bcd   9']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(f"{t:{s}{w}}" for t, s, w in zip(row, sides, widths, strict=True)).rstrip()
+        for row in rows
     ]
-    return "\n".join([*lines, f"{total:,} parameters"])
 
 
-def _shapes(module, inputs):
-    """The output shape of every module, seen by wrapping each forward for one pass."""
-    shapes = {}
-    modules = module.modules()
-    modes = [m.training for m in modules]
+@contextlib.contextmanager
+def watching(modules, method, see):
+    """Inside, see(module, arguments, result, start) follows each call of a method of the modules.
+
+    start: the time before the call, of time.perf_counter().
+    """
 
     def watch(m):
-        forward = m.forward
+        run = getattr(m, method)
 
-        def watched(x):
-            y = forward(x)
-            shapes[id(m)] = _shape(y)
-            return y
+        def watched(*arguments, **options):
+            start = time.perf_counter()
+            result = run(*arguments, **options)
+            see(m, arguments, result, start)
+            return result
 
-        m.forward = watched
+        setattr(m, method, watched)
 
     for m in modules:
         watch(m)
     try:
+        yield
+    finally:
+        for m in modules:
+            delattr(m, method)
+
+
+@contextlib.contextmanager
+def evaluating(module):
+    """Inside, a module and all in it are in evaluation; then each in its own mode again."""
+    modules = module.modules()
+    modes = [m.training for m in modules]
+    try:
         module.eval()
-        module(*inputs)
+        yield
     finally:
         for m, mode in zip(modules, modes, strict=True):
-            del m.forward
             m.training = mode
+
+
+def _shapes(module, inputs):
+    """The output shape of every module, as text."""
+    shapes = {}
+
+    def see(m, arguments, y, start):
+        shapes[id(m)] = shape_of(y)
+
+    with evaluating(module), watching(module.modules(), "forward", see):
+        module(*inputs)
     return shapes
 
 
-def _shape(y):
+def shape_of(y):
+    """The shape of an array, or those of a tuple of arrays, as text."""
     if isinstance(y, tuple):
-        return "(" + ", ".join(_shape(v) for v in y) + ")"
+        return "(" + ", ".join(shape_of(v) for v in y) + ")"
     return str(tuple(y.shape))
