@@ -54,6 +54,14 @@ from flambeau.nn.normalization import (
 from flambeau.nn.padding import (
     ZeroPad2d,
 )
+from flambeau.nn.pointwise_loss import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    HuberLoss,
+    KLDivLoss,
+    L1Loss,
+    SmoothL1Loss,
+)
 from flambeau.nn.pooling import (
     AdaptiveAvgPool2d,
     AvgPool2d,
@@ -87,6 +95,8 @@ __all__ = [
     "Add",
     "Affine",
     "AvgPool2d",
+    "BCELoss",
+    "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
     "Chunk",
@@ -104,8 +114,11 @@ __all__ = [
     "FusedConv2d",
     "GRU",
     "GradientError",
+    "HuberLoss",
     "Identity",
     "JoinTable",
+    "KLDivLoss",
+    "L1Loss",
     "LSTM",
     "LeakyReLU",
     "Linear",
@@ -131,6 +144,7 @@ __all__ = [
     "Scale",
     "Sequential",
     "Sigmoid",
+    "SmoothL1Loss",
     "Softmax",
     "Softplus",
     "Tanh",

@@ -34,7 +34,7 @@ class Loss:
 
     def scale(self, count):
         """What the sum is multiplied by."""
-        if self.reduction == "sum":
+        if self.reduction in ("sum", "none"):
             return 1.0
         return 1 / count if count else math.nan
 
@@ -56,7 +56,7 @@ class CrossEntropyLoss(Loss):
 
     def __init__(self, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
         self.weight, self.ignore_index = _weights(self, weight), ignore_index
-        self.reduction = _reduction(self, reduction)
+        self.reduction = checked_reduction(self, reduction)
         self.label_smoothing = float(label_smoothing)
         self.need(0 <= self.label_smoothing <= 1, "label_smoothing must be from 0 to 1")
 
@@ -86,7 +86,7 @@ class NLLLoss(Loss):
 
     def __init__(self, weight=None, ignore_index=-100, reduction="mean"):
         self.weight, self.ignore_index = _weights(self, weight), ignore_index
-        self.reduction = _reduction(self, reduction)
+        self.reduction = checked_reduction(self, reduction)
 
     def forward(self, output, target):
         output, target, weight, _ = _classes(self, output, target)
@@ -101,39 +101,46 @@ class NLLLoss(Loss):
 class MSELoss(Loss):
     """loss = Σ (output − target)² / number of elements
 
-    output (*s), target (*s) -> float, (*s)        Source: Torch7's nn.MSECriterion.
+    output (*s), target (*s) -> float, (*s). reduction "none": `forward` gives the array of all
+    squares, (*s), and `backward` the gradient of their sum.
+    Source: Torch7's nn.MSECriterion.
 
     >>> MSELoss()(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     2.0
     """
 
     def __init__(self, reduction="mean"):
-        self.reduction = _reduction(self, reduction)
+        self.reduction = checked_reduction(self, reduction, "none")
 
     def forward(self, output, target):
-        output, target = self._alike(output, target)
-        return self.reduced(kernels.of(output).mse_loss(output, target), output.size)
+        output, target = alike(self, output, target)
+        k = kernels.of(output)
+        if self.reduction == "none":
+            return k.pointwise_losses(output, target, "mse", 0.0)
+        return self.reduced(k.mse_loss(output, target), output.size)
 
     def backward(self, output, target):
-        output, target = self._alike(output, target)
+        output, target = alike(self, output, target)
         scale = self.scale(output.size)
         return kernels.of(output).mse_loss_backward(output, target, scale)
 
-    def _alike(self, output, target):
-        """Both as arrays of one shape, dtype and device."""
-        output, target = kernels.asarray(output), kernels.asarray(target)
-        self.need(output.dtype.kind == "f", "output must hold floats", output=output)
-        shape = tuple(output.shape)
-        self.need(tuple(target.shape) == shape, f"target must be {shape}", target=target)
-        if target.dtype != output.dtype:
-            target = kernels.of(target).cast(target, output.dtype)
-        return output, kernels.to(target, kernels.device(output))
+
+def alike(loss, output, target):
+    """Both as arrays of one shape, dtype and device."""
+    output, target = kernels.asarray(output), kernels.asarray(target)
+    loss.need(output.dtype.kind == "f", "output must hold floats", output=output)
+    shape = tuple(output.shape)
+    loss.need(tuple(target.shape) == shape, f"target must be {shape}", target=target)
+    if target.dtype != output.dtype:
+        target = kernels.of(target).cast(target, output.dtype)
+    return output, kernels.to(target, kernels.device(output))
 
 
-def _reduction(loss, reduction):
-    loss.need(
-        reduction in ("mean", "sum"), 'reduction must be "mean" or "sum"', reduction=reduction
-    )
+def checked_reduction(loss, reduction, *more):
+    """The reduction, after a check that it is "mean", "sum" or one more."""
+    names = "mean", "sum", *more
+    must = "reduction must be " + " or ".join(f'"{name}"' for name in names)
+    loss.need(reduction in names, must, reduction=reduction)
     return reduction
 
 

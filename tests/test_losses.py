@@ -23,6 +23,20 @@ ROWS = [
     ("MSELoss()", (4, 5), "value"),
     ("MSELoss()", (7,), "value"),
     ("MSELoss(reduction='sum')", (3, 50, 40), "value"),
+    ("L1Loss()", (4, 5), "value"),
+    ("L1Loss(reduction='sum')", (3, 50, 40), "value"),
+    ("SmoothL1Loss()", (4, 5), "value"),
+    ("SmoothL1Loss(beta=0.3)", (4, 5), "value"),
+    ("SmoothL1Loss(beta=0.0)", (7,), "value"),
+    ("HuberLoss()", (4, 5), "value"),
+    ("HuberLoss(reduction='sum', delta=0.4)", (4, 5), "value"),
+    ("BCELoss()", (4, 5), "share"),
+    ("BCELoss(reduction='sum')", (90, 50), "share"),
+    ("BCEWithLogitsLoss()", (4, 5), "value"),
+    ("BCEWithLogitsLoss(reduction='sum')", (4, 5), "value"),
+    ("KLDivLoss()", (4, 5), "share"),
+    ("KLDivLoss(reduction='batchmean')", (4, 5), "share"),
+    ("KLDivLoss(reduction='sum', log_target=True)", (4, 5), "value"),
 ]
 IDS = [f"{text}-{shape}" for text, shape, _ in ROWS]
 each = pytest.mark.parametrize(("text", "shape", "kind"), ROWS, ids=IDS)
@@ -32,6 +46,8 @@ def draw(shape, kind, dtype="f8"):
     """An output and a target, the first target being one that ignore_index may name."""
     generator = np.random.default_rng(4)
     output = generator.normal(size=shape).astype(dtype)
+    if kind == "share":
+        return tuple(generator.uniform(0.1, 0.9, (2, *shape)).astype(dtype))
     if kind == "value":
         return output, generator.normal(size=shape).astype(dtype)
     return output, generator.integers(0, shape[1], (shape[0], *shape[2:]))
@@ -108,6 +124,7 @@ def test_the_repr_is_the_constructor_call(text, shape, kind):
 
 @each
 @pytest.mark.torch
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides:UserWarning")
 def test_losses_are_those_of_pytorch(text, shape, kind, device):
     import torch
 
@@ -195,6 +212,47 @@ def test_mean_squared_error_is_the_mean_of_the_squares(device):
     assert numpy(nn.MSELoss().backward(output, target)).tolist() == [[0, 0], [0, -2]]
 
 
+POINTWISE = "MSELoss L1Loss SmoothL1Loss HuberLoss BCELoss BCEWithLogitsLoss KLDivLoss".split()
+
+
+@pytest.mark.parametrize("name", POINTWISE)
+def test_without_reduction_each_element_has_its_loss(name, device):
+    arrays = on(device, *draw((3, 4), "share"))
+    each, whole = getattr(nn, name)("none"), getattr(nn, name)("sum")
+    losses = numpy(each(*arrays))
+    assert losses.shape == (3, 4)
+    assert losses.sum() == pytest.approx(whole(*arrays), rel=1e-13)
+    gradients = numpy(each.backward(*arrays)), numpy(whole.backward(*arrays))
+    np.testing.assert_array_equal(*gradients)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", POINTWISE)
+def test_losses_without_reduction_are_those_of_pytorch(name, device):
+    import torch
+
+    output, target = draw((3, 4), "share")
+    theirs = getattr(torch.nn, name)(reduction="none")(torch.tensor(output), torch.tensor(target))
+    losses = numpy(getattr(nn, name)("none")(*on(device, output, target)))
+    np.testing.assert_allclose(losses, theirs.numpy(), rtol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_cross_entropies_of_certain_outputs_are_finite(dtype, device):
+    output, target = on(device, np.array([0, 1, 0, 1], dtype), np.array([0, 1, 1, 0], dtype))
+    assert numpy(nn.BCELoss("none")(output, target)).tolist() == [0, 0, 100, 100]
+    assert np.isfinite(numpy(nn.BCELoss("none").backward(output, target))).all()
+    (output,) = on(device, np.array([-1e4, 1e4, -1e4, 1e4], dtype))
+    assert numpy(nn.BCEWithLogitsLoss("none")(output, target)).tolist() == [0, 0, 1e4, 1e4]
+    assert numpy(nn.BCEWithLogitsLoss("none").backward(output, target)).tolist() == [0, 0, -1, 1]
+
+
+def test_a_share_of_zero_has_no_divergence(device):
+    output, target = on(device, np.log(np.array([[0.5, 0.5]])), np.array([[1.0, 0.0]]))
+    assert nn.KLDivLoss("batchmean")(output, target) == pytest.approx(math.log(2))
+    assert numpy(nn.KLDivLoss("none")(output, target))[0, 1] == 0
+
+
 @pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "i4", "i8", "u8"])
 def test_targets_of_any_integer_dtype_count_from_0(dtype, device):
     (output,) = on(device, np.array([[-1.0, -2.0], [-3.0, -5.0]]))
@@ -243,6 +301,9 @@ def test_outputs_and_targets_that_do_not_fit_are_refused(loss, output, target, m
         "MSELoss('average')",
         "CrossEntropyLoss(label_smoothing=1.5)",
         "NLLLoss(weight=[[1.0]])",
+        "L1Loss('batchmean')",
+        "SmoothL1Loss(beta=-1)",
+        "HuberLoss(delta=0)",
     ],
 )
 def test_options_that_mean_nothing_are_refused(text):

@@ -77,6 +77,11 @@ from flambeau.kernels.cpu.padding import (
     pad2d,
     pad2d_backward,
 )
+from flambeau.kernels.cpu.pointwise_loss import (
+    pointwise_loss,
+    pointwise_loss_backward,
+    pointwise_losses,
+)
 from flambeau.kernels.cpu.pooling import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
@@ -172,6 +177,9 @@ __all__ = [
     "numpy",
     "pad2d",
     "pad2d_backward",
+    "pointwise_loss",
+    "pointwise_loss_backward",
+    "pointwise_losses",
     "power",
     "power_backward",
     "prelu",

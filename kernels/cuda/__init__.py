@@ -77,6 +77,11 @@ from flambeau.kernels.cuda.normalization import (
 )
 from flambeau.kernels.cuda.optim import adam_step, sgd_step
 from flambeau.kernels.cuda.padding import pad2d, pad2d_backward
+from flambeau.kernels.cuda.pointwise_loss import (
+    pointwise_loss,
+    pointwise_loss_backward,
+    pointwise_losses,
+)
 from flambeau.kernels.cuda.pooling import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
@@ -165,6 +170,9 @@ __all__ = [
     "numpy",
     "pad2d",
     "pad2d_backward",
+    "pointwise_loss",
+    "pointwise_loss_backward",
+    "pointwise_losses",
     "power",
     "power_backward",
     "prelu",

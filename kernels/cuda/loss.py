@@ -18,7 +18,7 @@ def nll_loss(x, target, weight, ignore_index):
     device.launch(
         "loss", "nll_loss", target.size, x, target, weight, losses, weights, *sizes, ignore_index
     )
-    return _sum(losses), _sum(weights)
+    return total(losses), total(weights)
 
 
 def nll_loss_backward(x, target, weight, ignore_index, scale):
@@ -36,7 +36,7 @@ def cross_entropy(x, target, weight, ignore_index, smoothing):
     arrays = x, target, weight, losses, weights
     options = target.size, *_sizes(x), ignore_index, smoothing
     device.launch_blocks("loss", "cross_entropy", target.size, *arrays, *options)
-    return _sum(losses), _sum(weights)
+    return total(losses), total(weights)
 
 
 def cross_entropy_backward(x, target, weight, ignore_index, smoothing, scale):
@@ -51,7 +51,7 @@ def cross_entropy_backward(x, target, weight, ignore_index, smoothing, scale):
 
 def mse_loss(x, target):
     """Σ (x - target)²"""
-    return _sum(elementwise("loss", "squares", [x, target]))
+    return total(elementwise("loss", "squares", [x, target]))
 
 
 def mse_loss_backward(x, target, scale):
@@ -67,7 +67,7 @@ def _sizes(x):
     return x.shape[1], math.prod(x.shape[2:])
 
 
-def _sum(x):
+def total(x):
     """The sum of a contiguous array, as a float."""
     parts = min(_PARTS, -(-x.size // 256))
     if parts == 0:

@@ -83,6 +83,11 @@ from flambeau.kernels.reference.padding import (
     pad2d,
     pad2d_backward,
 )
+from flambeau.kernels.reference.pointwise_loss import (
+    pointwise_loss,
+    pointwise_loss_backward,
+    pointwise_losses,
+)
 from flambeau.kernels.reference.pooling import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
@@ -170,6 +175,9 @@ __all__ = [
     "numpy",
     "pad2d",
     "pad2d_backward",
+    "pointwise_loss",
+    "pointwise_loss_backward",
+    "pointwise_losses",
     "power",
     "power_backward",
     "prelu",
