@@ -11,7 +11,8 @@ from flambeau.nn.module import Module
 class Loss:
     """Abstract: `forward(output, target) -> float`, `backward(output, target) -> grad`.
 
-    Calling a loss is `forward`; `backward` may be called without it. reduction: "mean" or "sum".
+    Calling a loss is `forward`; `backward` may be called without it. reduction: "mean", "sum" or
+    "none", where `forward` gives the array of all losses and `backward` the gradient of their sum.
     Sums are taken in a fixed order, the same bits from run to run. Source: Torch7's nn.Criterion.
     """
 
@@ -45,8 +46,10 @@ class CrossEntropyLoss(Loss):
     output (n, c, *s), target (n, *s) integers from 0 -> float, output's shape
 
     weight: (c,) or None, how much each class counts. ignore_index: places with this target count
-    nothing; where no place counts, the mean is NaN. label_smoothing e: the share of the target's
-    class is 1 − e, and e / c is spread over all classes, each times its weight.
+    nothing; where no place counts, the mean is NaN. reduction "none": `forward` gives the array of
+    the places' losses, (n, *s), and `backward` the gradient of their sum. label_smoothing e: the
+    share of the target's class is 1 − e, and e / c is spread over all classes, each times its
+    weight.
     Source: Torch7's nn.CrossEntropyCriterion; Szegedy et al. 2016 for the smoothing.
     Raises ValueError for targets out of range, naming the first.
 
@@ -62,8 +65,10 @@ class CrossEntropyLoss(Loss):
 
     def forward(self, output, target):
         output, target, weight, _ = _classes(self, output, target)
-        options = self.ignore_index, self.label_smoothing
-        return self.reduced(*kernels.of(output).cross_entropy(output, target, weight, *options))
+        arrays, options = (output, target, weight), (self.ignore_index, self.label_smoothing)
+        if self.reduction == "none":
+            return kernels.of(output).cross_entropy_losses(*arrays, *options)
+        return self.reduced(*kernels.of(output).cross_entropy(*arrays, *options))
 
     def backward(self, output, target):
         output, target, weight, count = _classes(self, output, target)
@@ -90,7 +95,10 @@ class NLLLoss(Loss):
 
     def forward(self, output, target):
         output, target, weight, _ = _classes(self, output, target)
-        return self.reduced(*kernels.of(output).nll_loss(output, target, weight, self.ignore_index))
+        arrays = output, target, weight, self.ignore_index
+        if self.reduction == "none":
+            return kernels.of(output).nll_losses(*arrays)
+        return self.reduced(*kernels.of(output).nll_loss(*arrays))
 
     def backward(self, output, target):
         output, target, weight, count = _classes(self, output, target)
@@ -110,7 +118,7 @@ class MSELoss(Loss):
     """
 
     def __init__(self, reduction="mean"):
-        self.reduction = checked_reduction(self, reduction, "none")
+        self.reduction = checked_reduction(self, reduction)
 
     def forward(self, output, target):
         output, target = alike(self, output, target)
@@ -137,8 +145,8 @@ def alike(loss, output, target):
 
 
 def checked_reduction(loss, reduction, *more):
-    """The reduction, after a check that it is "mean", "sum" or one more."""
-    names = "mean", "sum", *more
+    """The reduction, after a check that it is "mean", "sum", "none" or one more."""
+    names = "mean", "sum", "none", *more
     must = "reduction must be " + " or ".join(f'"{name}"' for name in names)
     loss.need(reduction in names, must, reduction=reduction)
     return reduction

@@ -45,7 +45,7 @@ class L1Loss(PointwiseLoss):
     kind = "l1"
 
     def __init__(self, reduction="mean"):
-        self.reduction = checked_reduction(self, reduction, "none")
+        self.reduction = checked_reduction(self, reduction)
 
 
 class SmoothL1Loss(PointwiseLoss):
@@ -61,7 +61,7 @@ class SmoothL1Loss(PointwiseLoss):
     kind = "smooth_l1"
 
     def __init__(self, reduction="mean", beta=1.0):
-        self.reduction, self.option = checked_reduction(self, reduction, "none"), float(beta)
+        self.reduction, self.option = checked_reduction(self, reduction), float(beta)
         self.need(self.option >= 0, "beta must be 0 or more", beta=beta)
 
 
@@ -78,7 +78,7 @@ class HuberLoss(PointwiseLoss):
     kind = "huber"
 
     def __init__(self, reduction="mean", delta=1.0):
-        self.reduction, self.option = checked_reduction(self, reduction, "none"), float(delta)
+        self.reduction, self.option = checked_reduction(self, reduction), float(delta)
         self.need(self.option > 0, "delta must be positive", delta=delta)
 
 
@@ -96,7 +96,7 @@ class BCELoss(PointwiseLoss):
     kind = "bce"
 
     def __init__(self, reduction="mean"):
-        self.reduction = checked_reduction(self, reduction, "none")
+        self.reduction = checked_reduction(self, reduction)
 
 
 class BCEWithLogitsLoss(PointwiseLoss):
@@ -112,7 +112,7 @@ class BCEWithLogitsLoss(PointwiseLoss):
     kind = "bce_logits"
 
     def __init__(self, reduction="mean"):
-        self.reduction = checked_reduction(self, reduction, "none")
+        self.reduction = checked_reduction(self, reduction)
 
 
 class KLDivLoss(PointwiseLoss):
@@ -129,7 +129,7 @@ class KLDivLoss(PointwiseLoss):
     """
 
     def __init__(self, reduction="mean", log_target=False):
-        self.reduction = checked_reduction(self, reduction, "none", "batchmean")
+        self.reduction = checked_reduction(self, reduction, "batchmean")
         self.kind = "kl_log" if log_target else "kl"
 
     def count(self, output):

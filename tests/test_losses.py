@@ -237,6 +237,28 @@ def test_losses_without_reduction_are_those_of_pytorch(name, device):
     np.testing.assert_allclose(losses, theirs.numpy(), rtol=1e-13)
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["CrossEntropyLoss", "NLLLoss"])
+@pytest.mark.parametrize(
+    "options", [{}, {"ignore_index": 1}, {"weight": [0.5, 2.0, 1.0]}, {"label_smoothing": 0.2}]
+)
+def test_classes_without_reduction_are_those_of_pytorch(name, options, device):
+    import torch
+
+    if name == "NLLLoss":
+        options = {k: v for k, v in options.items() if k != "label_smoothing"}
+    theirs = {
+        k: torch.tensor(v, dtype=torch.float64) if k == "weight" else v for k, v in options.items()
+    }
+    output, target = draw((4, 3, 5), "class")
+    tensor = torch.tensor(output, requires_grad=True)
+    expected = getattr(torch.nn, name)(**theirs, reduction="none")(tensor, torch.tensor(target))
+    expected.sum().backward()
+    loss, arrays = getattr(nn, name)(**options, reduction="none"), on(device, output, target)
+    np.testing.assert_allclose(numpy(loss(*arrays)), expected.detach().numpy(), atol=1e-13)
+    np.testing.assert_allclose(numpy(loss.backward(*arrays)), tensor.grad.numpy(), atol=1e-13)
+
+
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_cross_entropies_of_certain_outputs_are_finite(dtype, device):
     output, target = on(device, np.array([0, 1, 0, 1], dtype), np.array([0, 1, 1, 0], dtype))
@@ -297,7 +319,7 @@ def test_outputs_and_targets_that_do_not_fit_are_refused(loss, output, target, m
 @pytest.mark.parametrize(
     "text",
     [
-        "CrossEntropyLoss(reduction='none')",
+        "CrossEntropyLoss(reduction='all')",
         "MSELoss('average')",
         "CrossEntropyLoss(label_smoothing=1.5)",
         "NLLLoss(weight=[[1.0]])",

@@ -58,10 +58,12 @@ from flambeau.kernels.cpu.linear import linear, linear_backward
 from flambeau.kernels.cpu.loss import (
     cross_entropy,
     cross_entropy_backward,
+    cross_entropy_losses,
     mse_loss,
     mse_loss_backward,
     nll_loss,
     nll_loss_backward,
+    nll_losses,
 )
 from flambeau.kernels.cpu.normalization import (
     batch_norm,
@@ -143,6 +145,7 @@ __all__ = [
     "copy",
     "cross_entropy",
     "cross_entropy_backward",
+    "cross_entropy_losses",
     "dropout",
     "elu",
     "elu_backward",
@@ -174,6 +177,7 @@ __all__ = [
     "mul_backward",
     "nll_loss",
     "nll_loss_backward",
+    "nll_losses",
     "numpy",
     "pad2d",
     "pad2d_backward",

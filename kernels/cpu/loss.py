@@ -14,7 +14,14 @@ def nll_loss(x, target, weight, ignore_index):
     """(−Σ weight[t] x[t], Σ weight[t])"""
     if not native.takes(x, weight):
         return reference.nll_loss(x, target, weight, ignore_index)
-    return _sums("nll_loss", x, target, weight, ignore_index)
+    return _places("nll_loss", x, target, weight, ignore_index)[1]
+
+
+def nll_losses(x, target, weight, ignore_index):
+    """y = −weight[t] x[t] of each place, (n, *s)"""
+    if not native.takes(x, weight):
+        return reference.nll_losses(x, target, weight, ignore_index)
+    return _places("nll_loss", x, target, weight, ignore_index)[0]
 
 
 def nll_loss_backward(x, target, weight, ignore_index, scale):
@@ -32,7 +39,14 @@ def cross_entropy(x, target, weight, ignore_index, smoothing):
     """(−Σ share · log softmax(x), Σ weight[t])"""
     if not native.takes(x, weight):
         return reference.cross_entropy(x, target, weight, ignore_index, smoothing)
-    return _sums("cross_entropy", x, target, weight, ignore_index, smoothing)
+    return _places("cross_entropy", x, target, weight, ignore_index, smoothing)[1]
+
+
+def cross_entropy_losses(x, target, weight, ignore_index, smoothing):
+    """y = −Σ share · log softmax(x) of each place, (n, *s)"""
+    if not native.takes(x, weight):
+        return reference.cross_entropy_losses(x, target, weight, ignore_index, smoothing)
+    return _places("cross_entropy", x, target, weight, ignore_index, smoothing)[0]
 
 
 def cross_entropy_backward(x, target, weight, ignore_index, smoothing, scale):
@@ -65,13 +79,13 @@ def mse_loss_backward(x, target, scale):
     return dx
 
 
-def _sums(name, x, target, weight, *options):
-    """The sums of the losses and of the weights of all places, in float64."""
+def _places(name, x, target, weight, *options):
+    """The losses of all places, and the sums of the losses and of the weights, in float64."""
     x, target, weight = _contiguous(x), _contiguous(target), _contiguous(weight)
-    losses, weights = memory.empty((2, target.size), x.dtype)
+    losses, weights = (memory.empty(target.shape, x.dtype) for _ in range(2))
     totals = np.empty(2)
     native.call(name, x, target, weight, losses, weights, totals, *_sizes(x), *options)
-    return tuple(totals.tolist())
+    return losses, tuple(totals.tolist())
 
 
 def _contiguous(x):

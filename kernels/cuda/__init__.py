@@ -64,10 +64,12 @@ from flambeau.kernels.cuda.linear import linear, linear_backward
 from flambeau.kernels.cuda.loss import (
     cross_entropy,
     cross_entropy_backward,
+    cross_entropy_losses,
     mse_loss,
     mse_loss_backward,
     nll_loss,
     nll_loss_backward,
+    nll_losses,
 )
 from flambeau.kernels.cuda.normalization import (
     batch_norm,
@@ -135,6 +137,7 @@ __all__ = [
     "copy",
     "cross_entropy",
     "cross_entropy_backward",
+    "cross_entropy_losses",
     "device_of",
     "dropout",
     "elu",
@@ -167,6 +170,7 @@ __all__ = [
     "mul_backward",
     "nll_loss",
     "nll_loss_backward",
+    "nll_losses",
     "numpy",
     "pad2d",
     "pad2d_backward",

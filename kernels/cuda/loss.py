@@ -12,13 +12,22 @@ _PARTS = 64  # sums are taken in so many blocks, and the rest on the host
 
 def nll_loss(x, target, weight, ignore_index):
     """(-Σ weight[t] x[t], Σ weight[t])        x (n, c, *s) log-probabilities, target (n, *s)"""
+    losses, weights = _nll(x, target, weight, ignore_index)
+    return total(losses), total(weights)
+
+
+def nll_losses(x, target, weight, ignore_index):
+    """y = -weight[t] x[t] of each place, (n, *s)"""
+    return _nll(x, target, weight, ignore_index)[0]
+
+
+def _nll(x, target, weight, ignore_index):
+    """The losses and the weights of all places."""
     x, target = contiguous(x), _classes(target)
     losses, weights = (empty(x, target.shape, x.dtype) for _ in range(2))
-    sizes = target.size, *_sizes(x)
-    device.launch(
-        "loss", "nll_loss", target.size, x, target, weight, losses, weights, *sizes, ignore_index
-    )
-    return total(losses), total(weights)
+    arrays, sizes = (x, target, weight, losses, weights), (target.size, *_sizes(x))
+    device.launch("loss", "nll_loss", target.size, *arrays, *sizes, ignore_index)
+    return losses, weights
 
 
 def nll_loss_backward(x, target, weight, ignore_index, scale):
@@ -31,12 +40,23 @@ def nll_loss_backward(x, target, weight, ignore_index, scale):
 
 def cross_entropy(x, target, weight, ignore_index, smoothing):
     """(-Σ share log softmax x, Σ weight[t])        x (n, c, *s), target (n, *s)"""
+    losses, weights = _cross_entropy(x, target, weight, ignore_index, smoothing)
+    return total(losses), total(weights)
+
+
+def cross_entropy_losses(x, target, weight, ignore_index, smoothing):
+    """y = -Σ share log softmax x of each place, (n, *s)"""
+    return _cross_entropy(x, target, weight, ignore_index, smoothing)[0]
+
+
+def _cross_entropy(x, target, weight, ignore_index, smoothing):
+    """The losses and the weights of all places."""
     x, target = contiguous(x), _classes(target)
     losses, weights = (empty(x, target.shape, x.dtype) for _ in range(2))
     arrays = x, target, weight, losses, weights
     options = target.size, *_sizes(x), ignore_index, smoothing
     device.launch_blocks("loss", "cross_entropy", target.size, *arrays, *options)
-    return total(losses), total(weights)
+    return losses, weights
 
 
 def cross_entropy_backward(x, target, weight, ignore_index, smoothing, scale):

@@ -64,10 +64,12 @@ from flambeau.kernels.reference.linear import linear, linear_backward
 from flambeau.kernels.reference.loss import (
     cross_entropy,
     cross_entropy_backward,
+    cross_entropy_losses,
     mse_loss,
     mse_loss_backward,
     nll_loss,
     nll_loss_backward,
+    nll_losses,
 )
 from flambeau.kernels.reference.normalization import (
     batch_norm,
@@ -141,6 +143,7 @@ __all__ = [
     "copy",
     "cross_entropy",
     "cross_entropy_backward",
+    "cross_entropy_losses",
     "dropout",
     "elu",
     "elu_backward",
@@ -172,6 +175,7 @@ __all__ = [
     "mul_backward",
     "nll_loss",
     "nll_loss_backward",
+    "nll_losses",
     "numpy",
     "pad2d",
     "pad2d_backward",

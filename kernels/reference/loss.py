@@ -16,6 +16,11 @@ def nll_loss(x, target, weight, ignore_index):
     return -_dot(share, x), _total(weights)
 
 
+def nll_losses(x, target, weight, ignore_index):
+    """y = −weight[t] x[t] of each place, (n, *s)"""
+    return -_dots(_shares(x, target, weight, ignore_index, 0.0), x)
+
+
 def nll_loss_backward(x, target, weight, ignore_index, scale):
     """dx = −scale · weight[t] at the target's class, else 0"""
     share = _shares(x, target, weight, ignore_index, 0.0)
@@ -30,6 +35,11 @@ def cross_entropy(x, target, weight, ignore_index, smoothing):
     _, weights = _counts(x, target, weight, ignore_index)
     share = _shares(x, target, weight, ignore_index, smoothing)
     return -_dot(share, log_softmax(x, 1)), _total(weights)
+
+
+def cross_entropy_losses(x, target, weight, ignore_index, smoothing):
+    """y = −Σ share · log softmax(x) of each place, (n, *s)"""
+    return -_dots(_shares(x, target, weight, ignore_index, smoothing), log_softmax(x, 1))
 
 
 def cross_entropy_backward(x, target, weight, ignore_index, smoothing, scale):
@@ -64,6 +74,11 @@ def _shares(x, target, weight, ignore_index, smoothing):
     share = (classes == target[:, None]) * (1 - smoothing) + smoothing / max(x.shape[1], 1)
     share = np.where(kept, share, 0).astype(x.dtype)
     return share if weight is None else share * weight.reshape(classes.shape)
+
+
+def _dots(share, x):
+    """Σ share · x over the classes, where 0 · ∞ = 0"""
+    return np.multiply(share, x, where=share != 0, out=np.zeros_like(share)).sum(1)
 
 
 def _dot(share, x):
