@@ -36,7 +36,7 @@ from flambeau.nn.elementwise import (
     Power,
     Scale,
 )
-from flambeau.nn.fused import FusedConv2d
+from flambeau.nn.fused import FusedConv2d, JoinedConv2d
 from flambeau.nn.gradcheck import GradientError, gradcheck
 from flambeau.nn.linear import Linear
 from flambeau.nn.loss import (
@@ -117,6 +117,7 @@ __all__ = [
     "HuberLoss",
     "Identity",
     "JoinTable",
+    "JoinedConv2d",
     "KLDivLoss",
     "L1Loss",
     "LSTM",

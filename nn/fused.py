@@ -1,7 +1,9 @@
 """Steps that do the work of several layers: what nngraph.optimize puts in their place."""
 
 from flambeau import kernels
+from flambeau.kernels.reference.conv import output_size
 from flambeau.nn import init
+from flambeau.nn.containers import Container
 from flambeau.nn.geometry import need_images
 from flambeau.nn.module import Module
 
@@ -11,7 +13,8 @@ class FusedConv2d(Module):
 
     x (n, c, h, w), or (x, other) where `adds` is True, other of the shape of y -> y (n, k, h', w')
 
-    low, high: numbers or None for no bound. weight (k, c/groups, p, q), bias (k,).
+    low, high: numbers or None for no bound. padding: (h, w), or (top, left, bottom, right).
+    weight (k, c/groups, p, q), bias (k,).
 
     >>> import numpy as np
     >>> FusedConv2d(3, 4, (3, 3), low=0.0)(np.ones((1, 3, 5, 5), "f4")).shape
@@ -44,6 +47,45 @@ class FusedConv2d(Module):
         need_images(self, x, self.in_channels)
         arrays = x, self.weight, self.bias, other
         return kernels.of(x).conv2d_fused(*arrays, self.low, self.high, *self.options)
+
+    def backward(self, x, dy):
+        self.need(False, "is for inference only: train the network that was given to optimize")
+
+
+class JoinedConv2d(Container):
+    """y = the results of some FusedConv2d, one after another as channels, for inference only
+
+    a tuple of x (n, c_i, h_i, w_i), one for each -> y (n, Σ k_i, h', w')
+
+    Each convolution writes into its part of y: nothing is copied.
+
+    >>> import numpy as np
+    >>> net = JoinedConv2d(FusedConv2d(3, 4, (1, 1)), FusedConv2d(2, 5, (3, 3)))
+    >>> net((np.ones((1, 3, 4, 4), "f4"), np.ones((1, 2, 6, 6), "f4"))).shape
+    (1, 9, 4, 4)
+    """
+
+    def __init__(self, *convolutions):
+        self.fill(convolutions)
+
+    def forward(self, x):
+        parts = x if isinstance(x, tuple) else (x,)
+        convolutions = list(self.named.values())
+        self.need(len(parts) == len(convolutions), f"x must have {len(self)} parts", x=x)
+        places = set()
+        for part, m in zip(parts, convolutions, strict=True):
+            need_images(m, part, m.in_channels)
+            places.add(
+                (len(part), *output_size(part.shape[2:], m.weight.shape[2:], *m.options[:3]))
+            )
+        self.need(len(places) == 1, "the results must be alike but for channels", x=x)
+        return kernels.of(parts).conv2d_joined(
+            list(parts),
+            [m.weight for m in convolutions],
+            [m.bias for m in convolutions],
+            [(m.low, m.high) for m in convolutions],
+            [m.options for m in convolutions],
+        )
 
     def backward(self, x, dy):
         self.need(False, "is for inference only: train the network that was given to optimize")

@@ -29,7 +29,8 @@ def optimize(network):
     network: any module; it is left as it was. Sequential, Concat, ConcatTable and Graph are laid
     out flat, under dotted names. Dropout and Identity are left out; BatchNorm2d and Scale are
     folded into the Conv2d or ConvTranspose2d before them; a sum, a ReLU or a ReLU6 behind a Conv2d
-    becomes part of it, and the step has the name of the last. Outputs agree within rounding.
+    becomes part of it, and the step has the name of the last; so do zeros padded before it.
+    Convolutions that are only joined become one step. Outputs agree within rounding.
 
     The result is for inference only: its weights are copies that cannot be written to, and its
     backward refuses. Inner values that were folded away have no name any more.
@@ -50,7 +51,7 @@ def optimize(network):
         sources, aliases = [Op("x", None)], {}
         ops += sources
         outs = [expand(ops, network, [(sources[0], ())], "", "")]
-    for rewrite in (folded, fused):
+    for rewrite in (folded, padded, fused, joined):
         ops = rewrite(ops, outs, aliases)
     graph = wired(ops, sources, outs, aliases)
     for name in CARRIED:
@@ -142,8 +143,7 @@ def absorb(into, op, ops, outs, aliases):
     The value that `into` had before is not computed any more, so its names go.
     """
     into.name = op.name
-    for name in [n for n, value in aliases.items() if into in [v[0] for v in flat([value])]]:
-        del aliases[name]
+    forget(into, aliases)
     for name, value in aliases.items():
         if not isinstance(value, Tuple) and value[0] is op:
             aliases[name] = into, value[1]
@@ -233,6 +233,48 @@ def fused(ops, outs, aliases):
     return kept
 
 
+def padded(ops, outs, aliases):
+    """The operations with every ZeroPad2d inside the Conv2d behind it."""
+    kept = list(ops)
+    for op in ops:
+        before = op.inputs[0][0] if isinstance(op.module, nn.Conv2d) else None
+        pad = before.module if before is not None else None
+        alone = before is not None and consumers(ops, outs)[id(before)] == 1
+        if isinstance(pad, nn.ZeroPad2d) and min(pad.padding) >= 0 and alone:
+            left, right, top, bottom = pad.padding
+            h, w = op.module.padding
+            op.module = as_fused(op.module, (top + h, left + w, bottom + h, right + w))
+            op.inputs, before.inputs = before.inputs, []
+            forget(before, aliases)
+            kept.remove(before)
+    return kept
+
+
+def joined(ops, outs, aliases):
+    """The operations with one JoinedConv2d for convolutions whose results are only joined."""
+    kept = list(ops)
+    for op in ops:
+        if not isinstance(op.module, nn.JoinTable) or op.module.axis != 1:
+            continue
+        parts, counts = [used for used, _ in op.inputs], consumers(kept, outs)
+        if all(
+            isinstance(p.module, nn.FusedConv2d) and not p.module.adds and counts[id(p)] == 1
+            for p in parts
+        ):
+            op.module = nn.JoinedConv2d(*(p.module for p in parts))
+            op.inputs = [p.inputs[0] for p in parts]
+            for part in parts:
+                forget(part, aliases)
+                kept.remove(part)
+    return kept
+
+
+def forget(op, aliases):
+    """Take away the names of the operation's value, which is not computed any more."""
+    for name in [n for n, value in aliases.items() if op in [v[0] for v in flat([value])]]:
+        del aliases[name]
+
+
 def open_to(op, counts, adds=False):
     """True for a convolution that nobody else uses and that does not clamp (or add) yet."""
     m = op.module
@@ -241,9 +283,9 @@ def open_to(op, counts, adds=False):
     return m.low is None and m.high is None and not (adds and m.adds)
 
 
-def as_fused(conv):
-    """The FusedConv2d of a Conv2d."""
-    options = conv.stride, conv.padding, conv.dilation, conv.groups
+def as_fused(conv, padding=None):
+    """The FusedConv2d of a Conv2d, with other padding if it is given."""
+    options = conv.stride, padding or conv.padding, conv.dilation, conv.groups
     defaults = (1, 1), (0, 0), (1, 1), 1
     while options and options[-1] == defaults[len(options) - 1]:
         options = options[:-1]

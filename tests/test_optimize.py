@@ -43,6 +43,42 @@ def test_networks_of_the_zoo_give_the_same(name):
     assert not fast.learns()
 
 
+def test_convolutions_that_are_only_joined_write_into_one_array(device):
+    x = nngraph.inputs("x")
+    a = nn.ReLU()(nn.Conv2d(24, 16, 1)(x), name="a")
+    b = nn.ReLU()(nn.Conv2d(24, 20, 3, padding=1)(x), name="b")
+    c = nn.Conv2d(24, 17, 3, padding=1)(nn.MaxPool2d(3, 1, 1)(x), name="c")
+    both = nn.JoinTable(1)(a, b, c, name="both")
+    net = nngraph.Graph(x, nn.JoinTable(1)(both, nn.Conv2d(24, 3, 1)(x, name="d")), {"inner": c})
+    fast = nngraph.optimize(net.eval())
+    assert kinds(fast) == ["MaxPool2d", "JoinedConv2d", "FusedConv2d", "JoinTable"]
+    assert fast.values() == ["x", "maxpool2d_1", "both", "d", "jointable_1"]
+    data = images(2, 24, 12, 9)
+    expected = net(data)
+    put(fast, device)
+    close(flat(fast(move(data, device))), [expected], 1e-5)
+
+
+def test_joined_convolutions_must_agree_in_size():
+    net = nn.JoinedConv2d(nn.FusedConv2d(3, 4, (1, 1)), nn.FusedConv2d(3, 4, (3, 3)))
+    x = images(1, 3, 6, 6)
+    with pytest.raises(ValueError, match="the results must be alike but for channels"):
+        net((x, x))
+
+
+@pytest.mark.parametrize("groups, k", [(1, 40), (24, 24), (2, 6)])
+@pytest.mark.parametrize("padding", [(0, 1, 0, 1), (1, 2, 3, 0), (0, 5, 0, 5)])
+def test_zeros_before_a_convolution_become_its_padding(device, groups, k, padding):
+    conv = nn.Conv2d(24, k, 3, stride=2, padding=(1, 0), groups=groups)
+    net = nn.Sequential(nn.ZeroPad2d(padding), conv, nn.ReLU6()).eval()
+    fast = nngraph.optimize(net)
+    assert kinds(fast) == ["FusedConv2d"]
+    data = images(2, 24, 9, 8)
+    expected = net(data)
+    put(fast, device)
+    close(flat(fast(move(data, device))), [expected], 1e-5)
+
+
 def test_a_block_becomes_one_step_a_convolution(device):
     x = nngraph.inputs("x")
     h = nn.Conv2d(3, 4, 3, padding=1, bias=False)(x, name="a")

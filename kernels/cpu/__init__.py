@@ -30,6 +30,7 @@ from flambeau.kernels.cpu.conv import (
     conv2d,
     conv2d_backward,
     conv2d_fused,
+    conv2d_joined,
     conv_transpose2d,
     conv_transpose2d_backward,
 )
@@ -140,6 +141,7 @@ __all__ = [
     "conv2d",
     "conv2d_backward",
     "conv2d_fused",
+    "conv2d_joined",
     "conv_transpose2d",
     "conv_transpose2d_backward",
     "copy",

@@ -13,13 +13,15 @@ from flambeau.kernels.cpu import (
     conv_gradient,
     conv_last,
     elementwise,
+    memory,
     native,
     weights,
     winograd,
 )
-from flambeau.kernels.cpu.arrays import contiguous
+from flambeau.kernels.cpu.arrays import concatenate, contiguous
 from flambeau.kernels.cpu.conv_algorithm import algorithm, forced
 from flambeau.kernels.cpu.layout import arranged, channels_last, prefers_channels_last
+from flambeau.kernels.cpu.padding import pad2d
 from flambeau.kernels.reference.conv import output_size, transposed_size
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "conv2d",
     "conv2d_backward",
     "conv2d_fused",
+    "conv2d_joined",
     "conv_transpose2d",
     "conv_transpose2d_backward",
 ]
@@ -203,11 +206,40 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
 
 
 def conv2d_fused(x, w, b, other, low, high, stride, padding, dilation, groups):
-    """y = clamp(w * x + b + other, low, high)        other, low, high may be None"""
+    """y = clamp(w * x + b + other, low, high)        other, low, high may be None
+
+    padding: (h, w), or four numbers (top, left, bottom, right)
+    """
     options = stride, padding, dilation, groups
     if not native.takes(x, w, b, other):
         return reference.conv2d_fused(x, w, b, other, low, high, *options)
     return forward(x, w, b, other, limits_of(low, high), None, *options)
+
+
+def conv2d_joined(xs, ws, bs, bounds, options):
+    """y = conv2d_fused(x, w, b, None, *bounds, *options) of each, one after another as channels"""
+    ks = [len(w) for w in ws]
+    parts = list(zip(xs, ws, bs, bounds, options, strict=True))
+    found = [place_of(x, w, b, limits_of(*lh), o, sum(ks)) for x, w, b, lh, o in parts]
+    if None in found:
+        return concatenate([conv2d_fused(x, w, b, None, *lh, *o) for x, w, b, lh, o in parts], 1)
+    step = found[0][0]
+    y, first = memory.empty((*step.place[:3], sum(ks)), xs[0].dtype), 0
+    for (x, w, b, *_), (step, arrange, pack), k in zip(parts, found, ks, strict=True):
+        x = arranged(x, True) if arrange else x
+        step.into(y[..., first:], x, weights.kept(w, *pack), b, None)
+        first += k
+    return y.transpose(0, 3, 1, 2)
+
+
+def place_of(x, w, b, limits, options, pitch):
+    """(Step, whether to arrange x, how w is packed) that writes into more channels, or None."""
+    if not native.takes(x, w, b) or not x.flags.aligned:
+        return None
+    layout = x.dtype, x.shape, x.strides, w.shape
+    threads = native.lib.threads()
+    name, *found = way(*layout, None, *options, limits, threads, forced(), pitch)
+    return None if found[0] is None or name == "depthwise" else found
 
 
 def forward(x, w, b, other, limits, grid, stride, padding, dilation, groups):
@@ -217,25 +249,31 @@ def forward(x, w, b, other, limits, grid, stride, padding, dilation, groups):
     """
     options = stride, padding, dilation, groups
     layout = x.dtype, x.shape, x.strides, w.shape
-    _, step, arrange, pack = way(*layout, grid, *options, limits, native.lib.threads(), forced())
+    threads = native.lib.threads()
+    _, step, arrange, pack = way(*layout, grid, *options, limits, threads, forced(), None)
     if step is not None and x.flags.aligned:
         x = arranged(x, True) if arrange else x
         return step(x, weights.kept(w, *pack), b, other)
     if step is not None:
         return forward(arranged(x, True), w, b, other, limits, grid, *options)
+    if len(padding) == 4:
+        top, left, bottom, right = padding
+        x, options = pad2d(x, (left, right, top, bottom)), (stride, (0, 0), dilation, groups)
     x, w = contiguous(x), contiguous(w)
-    grid = grid or output_size(x.shape[2:], w.shape[2:], stride, padding, dilation)
+    grid = grid or output_size(x.shape[2:], w.shape[2:], *options[:3])
     y = convolve(x, w, b, grid, *options)
     y = y if other is None else elementwise.add([y, other])
     return y if limits is None else activation.clamp(y, *limits)
 
 
 @functools.lru_cache(maxsize=1024)
-def way(dtype, shape, strides, taps, grid, stride, padding, dilation, groups, limits, threads, _):
+def way(
+    dtype, shape, strides, taps, grid, stride, padding, dilation, groups, limits, threads, _, pitch
+):
     """How images of a shape and strides are convolved with weights of the shape `taps`.
 
     (algorithm, Step, whether x must be arranged for it, key and maker of the packed weights); the
-    Step is None where there is none. The last argument is the algorithm that is forced.
+    Step is None where there is none. pitch: see Step. _: the algorithm that is forced.
     """
     (n, c, h, w), k, kernel = shape, taps[0], taps[2:]
     grid = grid or output_size((h, w), kernel, stride, padding, dilation)
@@ -243,21 +281,21 @@ def way(dtype, shape, strides, taps, grid, stride, padding, dilation, groups, li
     last = h * w * c, 1, w * c, c  # the strides of channels-last images
     simple = min(strides) >= 0 and all(s % dtype.itemsize == 0 for s in strides)
     strides = tuple(s // dtype.itemsize for s in strides) if simple else None
-    options = grid, stride, padding, dilation
+    options = grid, stride, padding[:2], dilation
     if name == "direct":
         options = kernel, k, *options, groups, threads
-        step = conv_last.prepared("conv_last", limits, shape, strides or last, *options)
+        step = conv_last.prepared("conv_last", limits, pitch, shape, strides or last, *options)
         return name, step, not simple, weights.panels_of(groups, False)
     if name == "depthwise" and conv_depthwise.takes_last(dtype, k, groups):
         arrange = not simple or strides[1] != 1
         options = kernel, 1, *options, 1, threads
         step = conv_last.prepared(
-            "depthwise_last", limits, shape, last if arrange else strides, *options
+            "depthwise_last", limits, pitch, shape, last if arrange else strides, *options
         )
         return name, step, arrange, ("taps", taps_first)
     if name.startswith("winograd"):
         m = int(name[-1])
-        step = winograd.prepared(m, limits, shape, last, k, grid, padding, threads)
+        step = winograd.prepared(m, limits, pitch, shape, last, k, grid, padding[:2], threads)
         return name, step, strides != last, winograd.points_of(m, False)
     return name, None, False, None
 

@@ -13,6 +13,7 @@ struct conv_last {
   i64 copies, gathers; /* whether strips are copied; rows of taps gathered at a time, or 0 */
   i64 lines, columns, panels;              /* a task: output rows, columns, panels */
   i64 threads, work;                       /* work: numbers of scratch memory a thread */
+  i64 pitch;                               /* numbers from a pixel of y to the next */
 };
 
 /* A task: its windows, and where what they read stands. */
@@ -132,7 +133,7 @@ static struct windows windows_of(const struct conv_last *s, const struct strip *
 static void strip_panel(const struct conv_last *s, const struct strip *t,
                         const struct windows *windows, const real *w, i64 first, real *y,
                         const struct finish *finish) {
-  i64 k = s->groups * s->k, channel = t->group * s->k + first;
+  i64 k = s->pitch, channel = t->group * s->k + first;
   struct reach reach = windows->reach;
   reach.next = w + s->p * s->q * s->c * PANEL;
   for (i64 i = 0; i < windows->lines; i++)

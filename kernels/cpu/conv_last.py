@@ -66,7 +66,7 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, groups, thr
     rows = (lines - 1) * stride[0] + (p - 1) * dilation[0] + 1
     work = copies * rows * wide + gathers * lines * columns * q * c
     sizes = [n, groups, c, h, w, k, p, q, *grid, *stride, *padding, *dilation, *strides]
-    sizes += [copies, gathers, lines, columns, taken, threads, work]
+    sizes += [copies, gathers, lines, columns, taken, threads, work, groups * k]
     return np.array(sizes), threads * work
 
 
@@ -78,7 +78,7 @@ def plan_depthwise(shape, strides, taps, k, grid, stride, padding, dilation, gro
     shares = max(1, c // CHANNELS)
     lines = max(1, n * shares * grid[0] // (2 * TASKS * threads))
     sizes = [n, 1, c, h, w, 1, *taps, *grid, *stride, *padding, *dilation, *strides]
-    return np.array([*sizes, 0, 0, min(lines, grid[0]), grid[1], shares, threads, 0]), 0
+    return np.array([*sizes, 0, 0, min(lines, grid[0]), grid[1], shares, threads, 0, c]), 0
 
 
 def gathered_rows(c, kernel, k, grid, dilation, spread):
@@ -122,27 +122,33 @@ class Step:
 
     y (n, k, *grid) = clamp(w * x + b + other, *limits), w packed; b, other, limits may be None.
     sizes: the kernel's description of the arrays. work: numbers of scratch memory.
+    pitch: the numbers from a pixel of y to the next, where y is a part of more channels.
     """
 
     __slots__ = "kernel", "place", "sizes", "work", "limits"
 
-    def __init__(self, kernel, n, grid, k, sizes, work, limits):
+    def __init__(self, kernel, n, grid, k, sizes, work, limits, pitch):
         self.kernel, self.place, self.sizes, self.work = kernel, (n, *grid, k), sizes, work
+        sizes[-1] = pitch or k
         self.limits = None if limits is None else np.array(limits, np.float32)
 
     def __call__(self, x, packed, b, other):
         y = memory.empty(self.place, x.dtype)
+        other = None if other is None else channels_last(other)
+        self.into(y, x, packed, b, other)
+        return y.transpose(0, 3, 1, 2)
+
+    def into(self, y, x, packed, b, other):
+        """Compute it in the memory of y, (n, *grid, k) or the last channels of more."""
         if y.size:
             b = b if b is None or b.flags.c_contiguous else contiguous(b)
-            other = None if other is None else channels_last(other)
             work = memory.empty(self.work, x.dtype) if self.work else None
-            place = native.address(x), packed, b, other, y
+            place = native.address(x), packed, b, other, native.address(y)
             native.call(self.kernel, *place, self.sizes, self.limits, work)
-        return y.transpose(0, 3, 1, 2)
 
 
 @functools.lru_cache(maxsize=1024)
-def prepared(kernel, limits, shape, strides, taps, k, grid, *options):
+def prepared(kernel, limits, pitch, shape, strides, taps, k, grid, *options):
     """The Step of conv_last or depthwise_last; options: stride, padding, dilation, groups, threads.
 
     strides: of x, in numbers. depthwise_last has as many results as channels, whatever k is.
@@ -151,12 +157,12 @@ def prepared(kernel, limits, shape, strides, taps, k, grid, *options):
     planned = plan_depthwise if depthwise else plan
     sizes, work = planned(shape, strides, taps, k, grid, *options)
     results = shape[1] if depthwise else k
-    return Step(kernel, shape[0], grid, results, sizes, work, limits)
+    return Step(kernel, shape[0], grid, results, sizes, work, limits, pitch)
 
 
 def convolve(x, packed, b, other, limits, k, kernel, grid, stride, padding, dilation, groups):
     """y = clamp(w * x + b + other, *limits), channels-last; b, other, limits may be None"""
     x, strides = steps(x)
     options = stride, padding, dilation, groups, native.lib.threads()
-    step = prepared("conv_last", limits, x.shape, strides, kernel, k, grid, *options)
+    step = prepared("conv_last", limits, None, x.shape, strides, kernel, k, grid, *options)
     return step(x, packed, b, other)

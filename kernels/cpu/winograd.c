@@ -14,6 +14,7 @@ struct winograd {
   i64 tiles, panels, shared;    /* a block; shared: by all threads, each with its own panels */
   i64 line, point;              /* of the points: numbers a tile, numbers a point */
   i64 threads, values, sums;    /* numbers of scratch memory a thread: for points, for sums */
+  i64 pitch;                    /* numbers from a pixel of y to the next */
 };
 
 /* The tile counted through the images: its image and its first row and column of results. */
@@ -111,10 +112,10 @@ INLINE void output_of(const int m, const struct winograd *s, const real *sums, i
   i64 rows = min_i64(m, s->grid_h - spot.i), columns = min_i64(m, s->grid_w - spot.j);
   i64 pixel = (spot.image * s->grid_h + spot.i) * s->grid_w + spot.j;
   for (i64 l = 0; l < PANEL && channel + l < s->k; l += LANES) {
-    i64 offset = pixel * s->k + channel + l;
+    i64 offset = pixel * s->pitch + channel + l;
     struct finish here = finish_at(finish, channel + l, offset);
     output_vector(m, sums + l, s->tiles * PANEL, rows, columns, min_i64(LANES, s->k - channel - l),
-                  y + offset, s->grid_w * s->k, s->k, &here);
+                  y + offset, s->grid_w * s->pitch, s->pitch, &here);
   }
 }
 

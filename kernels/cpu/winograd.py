@@ -52,7 +52,7 @@ def plan(m, shape, strides, k, grid, padding, threads):
     values, sums = points * point, points * max(panels * tiles * width, c)
     image, _, row, column = strides
     sizes = [n, c, h, w, k, *grid, *padding, image, row, column, m, down, across]
-    sizes += [tiles, panels, shared, line, point, threads, values, sums]
+    sizes += [tiles, panels, shared, line, point, threads, values, sums, k]
     return np.array(sizes), (values + threads * sums if shared else threads * (values + sums))
 
 
@@ -80,17 +80,17 @@ def _transformed(m, flipped, w):
 
 
 @functools.lru_cache(maxsize=1024)
-def prepared(m, limits, shape, strides, k, grid, padding, threads):
+def prepared(m, limits, pitch, shape, strides, k, grid, padding, threads):
     """The Step for channels-last images of a shape and of strides in numbers."""
     sizes, work = plan(m, shape, strides, k, grid, padding, threads)
-    return Step("winograd", shape[0], grid, k, sizes, work, limits)
+    return Step("winograd", shape[0], grid, k, sizes, work, limits, pitch)
 
 
 def convolve(x, packed, b, other, limits, k, m, grid, padding):
     """y = clamp(w * x + b + other, *limits), channels-last; b, other, limits may be None"""
     x = arranged(x, True)
     strides = tuple(s // x.itemsize for s in x.strides)
-    step = prepared(m, limits, x.shape, strides, k, grid, padding, native.lib.threads())
+    step = prepared(m, limits, None, x.shape, strides, k, grid, padding, native.lib.threads())
     return step(x, packed, b, other)
 
 

@@ -37,6 +37,7 @@ from flambeau.kernels.cuda.conv import (
     conv2d,
     conv2d_backward,
     conv2d_fused,
+    conv2d_joined,
     conv_transpose2d,
     conv_transpose2d_backward,
 )
@@ -132,6 +133,7 @@ __all__ = [
     "conv2d",
     "conv2d_backward",
     "conv2d_fused",
+    "conv2d_joined",
     "conv_transpose2d",
     "conv_transpose2d_backward",
     "copy",

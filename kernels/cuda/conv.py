@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 from flambeau.kernels.cuda import device
 from flambeau.kernels.cuda.activation import clamp
-from flambeau.kernels.cuda.arrays import contiguous, empty
+from flambeau.kernels.cuda.arrays import concatenate, contiguous, empty
 from flambeau.kernels.cuda.elementwise import add
+from flambeau.kernels.cuda.padding import pad2d
 
 # Groups of so few channels take a thread an element: tiles of a product would be mostly empty.
 few_channels = 8
@@ -32,11 +33,20 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
 
 def conv2d_fused(x, w, b, other, low, high, stride, padding, dilation, groups):
     """y = clamp(conv2d(x, w, b) + other, low, high)        other, low, high may be None"""
+    if len(padding) == 4:
+        top, left, bottom, right = padding
+        x, padding = pad2d(x, (left, right, top, bottom)), (0, 0)
     y = conv2d(x, w, b, stride, padding, dilation, groups)
     y = y if other is None else add([y, other])
     if low is None and high is None:
         return y
     return clamp(y, -math.inf if low is None else low, math.inf if high is None else high)
+
+
+def conv2d_joined(xs, ws, bs, bounds, options):
+    """y = conv2d_fused(x, w, b, None, *bounds, *options) of each, one after another as channels"""
+    parts = zip(xs, ws, bs, bounds, options, strict=True)
+    return concatenate([conv2d_fused(x, w, b, None, *lh, *o) for x, w, b, lh, o in parts], 1)
 
 
 def conv2d_backward(x, dy, w, dw, db, stride, padding, dilation, groups, want_dx):

@@ -36,6 +36,7 @@ from flambeau.kernels.reference.conv import (
     conv2d,
     conv2d_backward,
     conv2d_fused,
+    conv2d_joined,
     conv_transpose2d,
     conv_transpose2d_backward,
 )
@@ -138,6 +139,7 @@ __all__ = [
     "conv2d",
     "conv2d_backward",
     "conv2d_fused",
+    "conv2d_joined",
     "conv_transpose2d",
     "conv_transpose2d_backward",
     "copy",

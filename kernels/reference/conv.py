@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from flambeau.kernels.reference.padding import pad2d
+
 
 def windows(x, kernel, stride, padding, dilation, grid):
     """Views (n, c, h', w', p, q) of the zero-padded x: grid windows of the kernel's shape."""
@@ -15,10 +17,11 @@ def windows(x, kernel, stride, padding, dilation, grid):
 
 
 def output_size(size, kernel, stride, padding, dilation):
-    """(h', w'): how many windows fit into the padded image."""
+    """(h', w'): how many windows fit into the padded image; see conv2d_fused for padding."""
+    pads = (before + after for before, after in zip(padding[:2], padding[-2:], strict=True))
     return tuple(
-        (s + 2 * pad - d * (k - 1) - 1) // step + 1
-        for s, k, step, pad, d in zip(size, kernel, stride, padding, dilation, strict=True)
+        (s + pad - d * (k - 1) - 1) // step + 1
+        for s, k, step, pad, d in zip(size, kernel, stride, pads, dilation, strict=True)
     )
 
 
@@ -80,13 +83,28 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
 
 
 def conv2d_fused(x, w, b, other, low, high, stride, padding, dilation, groups):
-    """y = clamp(conv2d(x, w, b) + other, low, high)        other, low, high may be None"""
+    """y = clamp(conv2d(x, w, b) + other, low, high)        other, low, high may be None
+
+    padding: (h, w), or four numbers (top, left, bottom, right)
+    """
+    if len(padding) == 4:
+        top, left, bottom, right = padding
+        x, padding = pad2d(x, (left, right, top, bottom)), (0, 0)
     y = conv2d(x, w, b, stride, padding, dilation, groups)
     if other is not None:
         y += other
     if low is None and high is None:
         return y
     return np.clip(y, low, high)
+
+
+def conv2d_joined(xs, ws, bs, bounds, options):
+    """y = conv2d_fused(x, w, b, None, *bounds, *options) of each, one after another as channels
+
+    xs, ws, bs, bounds, options: lists, an element for each convolution
+    """
+    parts = zip(xs, ws, bs, bounds, options, strict=True)
+    return np.concatenate([conv2d_fused(x, w, b, None, *lh, *o) for x, w, b, lh, o in parts], 1)
 
 
 def conv2d_backward(x, dy, w, dw, db, stride, padding, dilation, groups, want_dx):
