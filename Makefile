@@ -39,7 +39,7 @@ sanitize: $(READY)
 	  $(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider tests/test_modules.py -k cpu
 
 bench:
-	$(MAKE) EXTRAS=test,torch $(VENV)/.ready-test-torch
+	$(MAKE) EXTRAS=test,bench $(VENV)/.ready-test-bench
 	$(BIN)/python tests/bench
 
 build: $(READY)

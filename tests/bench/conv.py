@@ -1,16 +1,19 @@
 """Convolutions of known networks against PyTorch: forward and backward, layer by layer.
 
-    python tests/bench/conv.py [name of a network] [--batch N] [--threads N] [--backward]
+    python tests/bench/conv.py [--batch N] [--backward] [--seconds N] [NAME …]
 
-Medians and best of interleaved runs, milliseconds; the ratio is ours to PyTorch's: below 1 is
-faster than it. On a busy machine the best times say more. GFLOP/s at our best time.
+Milliseconds, medians, each in its better format, contiguous or channels-last. ratio: PyTorch's
+time to ours by the medians and, in brackets, by the best runs; above 1 flambeau is the faster.
+rate: our multiply-adds, counted as in the direct algorithm, in per cent of NumPy's matrix product
+in the same run. The first number is how often the layer occurs.
 """
 
 import argparse
-import time
 
 import numpy as np
 import torch
+from peers import peer
+from timing import Time, measure, quickest, ratio, sgemm
 
 from flambeau import kernels, nn
 
@@ -93,73 +96,82 @@ LAYERS = {
 }
 
 
-def measure(functions, rounds=7, runs=7):
-    """The median and best times in ms of functions that take turns of several runs.
-
-    Before a turn the other library's threads get the time to stop spinning.
-    """
-    times = [[] for _ in functions]
-    for _ in range(rounds):
-        for function, found in zip(functions, times, strict=True):
-            time.sleep(0.005)
-            function()
-            for _ in range(runs):
-                start = time.perf_counter()
-                function()
-                found.append(1e3 * (time.perf_counter() - start))
-    return [(sorted(found)[len(found) // 2], min(found)) for found in times]
+FORMATS = {"contiguous": torch.contiguous_format, "last": torch.channels_last}
 
 
-def pair(layer, batch, backward):
-    """Two functions that do the same: ours and PyTorch's."""
+def functions(layer, options):
+    """The layer as ours and as PyTorch's, in both formats: {(library, format): function}."""
     _, c, k, size, kernel, stride, padding, groups = layer
-    ours = nn.Conv2d(c, k, kernel, stride, padding, groups=groups)
-    theirs = torch.nn.Conv2d(c, k, kernel, stride, padding, groups=groups)
-    theirs.load_state_dict({n: torch.from_numpy(a) for n, a in ours.state_dict().items()})
-    x = np.random.default_rng(0).normal(size=(batch, c, size, size)).astype("f4")
-    t = torch.from_numpy(x)
-    if not backward:
-        return lambda: ours(x), torch.no_grad()(lambda: theirs(t))
-    dy = np.ones_like(ours(x))
-    y = theirs(t.requires_grad_())
-    dt = torch.from_numpy(dy)
-    return lambda: ours.backward(x, dy), lambda: y.backward(dt, retain_graph=True)
+    module = nn.Conv2d(c, k, kernel, stride, padding, groups=groups)
+    x = np.random.default_rng(0).normal(size=(options.batch, c, size, size)).astype("f4")
+    found = {}
+    for name, memory_format in FORMATS.items():
+        their = peer(module).to(memory_format=memory_format)
+        t = torch.from_numpy(x).to(memory_format=memory_format)
+        dt = torch.ones_like(their(t)).detach() if options.backward else None
+        found["ours", name] = ours(module, t.numpy(), dt)
+        found["torch", name] = theirs(their, t, dt)
+    return found
 
 
-HEADING = "ours ms, torch ms: median  ratio          best  ratio   GFLOP/s"
+def ours(module, x, dt):
+    """Our forward pass, or our backward pass where dt is given."""
+    if dt is None:
+        return lambda: module(x)
+    module(x)
+    dy = dt.numpy()
+    return lambda: module.backward(x, dy)
 
 
-def line(times):
-    """ours and PyTorch's, median and best, with their ratios."""
-    (ours, best), (theirs, their_best) = times
-    return (
-        f"{ours:8.3f} {theirs:8.3f} {ours / theirs:6.2f}   "
-        f"{best:8.3f} {their_best:8.3f} {best / their_best:6.2f}"
-    )
+def theirs(module, t, dt):
+    """PyTorch's forward pass, or its backward pass where dt is given."""
+    if dt is None:
+        return torch.inference_mode()(lambda: module(t))
+    y = module(t.detach().requires_grad_())
+    return lambda: y.backward(dt, retain_graph=True)
+
+
+def row(name, fast, best, rate):
+    """Print medians, their ratio and the rate."""
+    medians = f"{fast.median * 1e3:9.3f}{best.median * 1e3:9.3f}"
+    print(f"{name:>32}{medians}{ratio(fast, best):>15}{rate:7.0%}", flush=True)
+
+
+def work(layer, options):
+    """Multiply-adds of a layer."""
+    _, c, k, size, kernel, stride, padding, groups = layer
+    side = (size + 2 * padding - kernel) // stride + 1
+    return options.batch * k * c // groups * (kernel * side) ** 2 * (1 + options.backward)
+
+
+def table(network, options, limit):
+    """Time the layers of one network and print their rows."""
+    sums = np.zeros((2, 2))
+    total = 0
+    print(f"{network:>32}{'ours':>9}{'PyTorch':>9}{'ratio':>15}{'rate':>7}   (ms, medians)")
+    for layer in LAYERS[network]:
+        times, c, k, size, kernel, stride, *_ = layer
+        found = measure(functions(layer, options), options.seconds)
+        fast, best = (quickest(found, [c for c in found if c[0] == l]) for l in ("ours", "torch"))
+        sums += times * np.array([fast, best])
+        total += times * work(layer, options)
+        name = f"{times} x {c}>{k} @{size} {kernel}x{kernel}/{stride}"
+        row(name, fast, best, work(layer, options) / fast.median / limit)
+    row("all", Time(*sums[0]), Time(*sums[1]), total / sums[0, 0] / limit)
 
 
 def main():
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("network", nargs="*", default=list(LAYERS))
+    parser.add_argument("networks", nargs="*", metavar="NAME", help=", ".join(LAYERS))
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--backward", action="store_true")
+    parser.add_argument("--seconds", type=float, default=1.0, help="to time a layer for")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    kernels.set_num_threads(options.threads)
-    for network in options.network:
-        total = np.zeros((2, 2))
-        print(f"{network:>32}  {HEADING}")
-        for layer in LAYERS[network]:
-            times, c, k, size, kernel, stride, padding, groups = layer
-            found = np.array(measure(pair(layer, options.batch, options.backward)))
-            total += times * found
-            side = (size + 2 * padding - kernel) // stride + 1
-            work = 2 * options.batch * k * c // groups * (kernel * side) ** 2
-            work *= 2 if options.backward else 1
-            name = f"{times} x {c}>{k} @{size} {kernel}x{kernel}/{stride}"
-            print(f"{name:>32}  {line(found)} {work / found[0, 1] * 1e-6:8.0f}")
-        print(f"{'all':>32}  {line(total)}\n")
+    torch.set_num_threads(kernels.get_num_threads())
+    limit = sgemm()
+    for network in options.networks or LAYERS:
+        table(network, options, limit)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from peers import medians
+from timing import measure
 
 
 def importing(name):
@@ -45,14 +45,12 @@ def sizes(name):
 
 def main():
     """Print the table."""
-    names = ["pass", "numpy", "flambeau", "torch"]
-    functions = [lambda: subprocess.run([sys.executable, "-c", "pass"], check=True)]
-    functions += [importing(name) for name in names[1:]]
-    times = dict(zip(names, medians(*functions, runs=11, seconds=90), strict=True))
-    for name in names[1:]:
-        print(f"import {name:10} {times[name] * 1e3:7.0f} ms, interpreter included")
-    print(f"flambeau / numpy  {times['flambeau'] / times['numpy']:.2f}")
-    print(f"flambeau / torch  {times['flambeau'] / times['torch']:.3f}")
+    names = ["numpy", "flambeau", "torch"]
+    times = measure({name: importing(name) for name in names}, seconds=30, rounds=11)
+    for name in names:
+        print(f"import {name:10} {times[name].median * 1e3:7.0f} ms, interpreter included")
+    for name in ("numpy", "torch"):
+        print(f"flambeau / {name:6} {times['flambeau'].median / times[name].median:.3f}")
     needed = closure("flambeau")
     for name in sorted(needed, key=sizes, reverse=True):
         print(f"{name:17} {sizes(name) / 1e6:6.1f} MB")

@@ -1,7 +1,4 @@
-"""The same network in PyTorch, and times of both taken in turn."""
-
-import statistics
-import time
+"""The same network in PyTorch."""
 
 import torch
 
@@ -72,13 +69,21 @@ class Scale(torch.nn.Module):
 
 
 def peer(module):
-    """PyTorch's module for one of ours, with fresh weights."""
+    """PyTorch's module for one of ours, with a copy of its weights."""
     if isinstance(module, nngraph.Graph):
         return Wired(module)
     if isinstance(module, nn.Sequential):
         return torch.nn.Sequential(*(peer(m) for m in module))
     if isinstance(module, nn.Concat):
         return Branches(module)
+    theirs = _layer(module)
+    state = {name: torch.from_numpy(a.copy()) for name, a in module.state_dict().items()}
+    theirs.load_state_dict(state, strict=False)  # batch norm of PyTorch also counts its batches
+    return theirs
+
+
+def _layer(module):
+    """PyTorch's module for one of ours without children, with fresh weights."""
     if isinstance(module, nn.Add):
         return Sum()
     if isinstance(module, nn.JoinTable):
@@ -86,19 +91,3 @@ def peer(module):
     if isinstance(module, nn.Scale):
         return Scale(module.num_features)
     return eval(repr(module), vars(torch.nn))
-
-
-def medians(*functions, runs=15, seconds=20.0):
-    """The median times of functions called in turn, after one warm-up each; seconds."""
-    for function in functions:
-        function()
-    times = [[] for _ in functions]
-    end = time.perf_counter() + seconds
-    for run in range(runs):
-        for function, row in zip(functions, times, strict=True):
-            start = time.perf_counter()
-            function()
-            row.append(time.perf_counter() - start)
-        if time.perf_counter() > end and run >= 2:
-            break
-    return [statistics.median(row) for row in times]

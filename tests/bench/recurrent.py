@@ -1,21 +1,19 @@
 """Recurrent layers against PyTorch eager: a training step and inference, in turn, in one run.
 
-    python tests/bench/recurrent.py [--batch N] [--steps N] [--threads N] [--runs N] [NAME …]
+    python tests/bench/recurrent.py [--batch N] [--steps N] [--seconds N] [NAME …]
 
 A training step is forward, backward to all parameters and SGD with momentum; its input wants no
-gradient. Medians and best of interleaved runs; ratio: PyTorch's time to ours, above 1 flambeau is
-the faster. On a busy machine the best times say more. Before each run the other library's threads
-get the time to stop spinning.
+gradient. Milliseconds, medians; ratio: PyTorch's time to ours by the medians and, in brackets, by
+the best runs; above 1 flambeau is the faster.
 """
 
 import argparse
-import statistics
-import time
 
 import numpy as np
 import torch
+from timing import measure, ratio
 
-from flambeau import nn
+from flambeau import kernels, nn
 from flambeau.kernels.cpu import native
 
 NETS = {
@@ -26,19 +24,6 @@ NETS = {
     "RNN 2x128": (nn.RNN, torch.nn.RNN, 128),
     "RNN 2x512": (nn.RNN, torch.nn.RNN, 512),
 }
-
-
-def measure(functions, runs):
-    """The median and best times in ms of functions called in turn, after one warm-up each."""
-    times = [[] for _ in functions]
-    for run in range(runs + 1):
-        for function, found in zip(functions, times, strict=True):
-            time.sleep(0.05)
-            start = time.perf_counter()
-            function()
-            if run:
-                found.append(1e3 * (time.perf_counter() - start))
-    return [(statistics.median(found), min(found)) for found in times]
 
 
 def training(net, theirs, x):
@@ -77,15 +62,12 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NETS))
     parser.add_argument("--batch", type=int, default=50)
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--runs", type=int, default=11)
+    parser.add_argument("--seconds", type=float, default=8.0, help="to time a row for")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    native.lib.set_threads(options.threads)
-    print(f"batch {options.batch}, {options.steps} steps, {options.threads} threads, {native.isa}")
-    print(
-        f"{'':24}" + 2 * f" {'flambeau':>9} {'PyTorch':>9} {'ratio':>6}" + "   (ms; median, best)"
-    )
+    threads = kernels.get_num_threads()
+    torch.set_num_threads(threads)
+    print(f"batch {options.batch}, {options.steps} steps, {threads} threads, {native.isa}")
+    print(f"{'ms (medians)':24}{'ours':>9}{'PyTorch':>9}{'ratio':>15}")
     for name in options.names or NETS:
         kind, their_kind, size = NETS[name]
         for work in (training, inference):
@@ -94,9 +76,10 @@ def main():
             theirs.load_state_dict(state)
             shape = options.steps, options.batch, size
             x = np.random.default_rng(0).normal(size=shape).astype("f4")
-            found = zip(*measure(work(net, theirs, x), options.runs), strict=True)
-            columns = [f" {a:9.1f} {b:9.1f} {b / a:6.2f}" for a, b in found]
-            print(f"{f'{name} {work.__name__}':24}" + "".join(columns), flush=True)
+            functions = dict(zip(("ours", "torch"), work(net, theirs, x), strict=True))
+            ours, torchs = measure(functions, options.seconds).values()
+            medians = f"{ours.median * 1e3:9.1f}{torchs.median * 1e3:9.1f}"
+            print(f"{f'{name} {work.__name__}':24}{medians}{ratio(ours, torchs):>15}", flush=True)
 
 
 if __name__ == "__main__":
