@@ -114,17 +114,21 @@ class Container(Module):
         """Note on an error which layer it passed."""
         error.add_note(f"in layer {name} of {type(self).__name__}")
 
-    def run(self, name, x, keep=None, shared=()):
+    def run(self, name, x, keep=None, shared=(), inner=False):
         """The output of one child; what it must keep for backward goes into the dictionary `keep`.
 
         shared: see `overlapping`; what these children save would be overwritten.
+        inner: True when the output goes to other modules only.
         """
         module = self.named[name]
         try:
+            module.inner = inner
             y = module.forward(x)
         except Exception as error:
             self.at(error, name)
             raise
+        finally:
+            module.inner = False
         if keep is not None:
             keep[name] = x, module.take_saved() if name in shared else None
         return y
@@ -198,9 +202,10 @@ class Sequential(Container):
     def _keeping(self, x):
         kept, shared = {}, overlapping(self.named)
         for name in self.named:
-            x = self.run(name, x, kept, shared)
-            if self.named[name].from_output and len(kept) < len(self.named):
-                kept[name] = x, kept[name][1]  # what came in dies; the last y is the caller's
+            inner = self.inner or len(kept) + 1 < len(self.named)  # the last y is the caller's
+            x = self.run(name, x, kept, shared, inner)
+            if self.named[name].from_output and inner:
+                kept[name] = x, kept[name][1]  # what came in dies
         return x, kept
 
     def backward(self, x, dy):

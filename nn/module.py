@@ -33,9 +33,9 @@ class Module:
     training = True  # see train()
     frozen = False  # see freeze()
     want_dx = True  # False: backward need not compute the gradient of the input
-    from_output = (
-        False  # True: backward(y, dy) is as good as backward(x, dy), so x need not be kept
-    )
+    from_output = False  # True: backward(y, dy) is as good as backward(x, dy)
+    from_shape = False  # True: backward reads only the shape of x, which is that of y
+    inner = False  # True while a container runs it whose other modules get y: nobody changes y
     saved = None  # what backward needs and cannot recompute from x and the parameters
 
     def __new__(cls, *args, **kwargs):

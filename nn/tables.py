@@ -14,6 +14,8 @@ class Add(Module):
     [3.0, 3.0]
     """
 
+    from_shape = True
+
     def __init__(self):
         pass
 

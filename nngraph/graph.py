@@ -62,9 +62,10 @@ class Graph(nn.Module):
         """y; with taps=["name", …] the pair (y, {name: inner value})."""
         self.saved = None
         watched = {name: self.value(name) for name in taps}
-        values, states = self._values(x, self.training, {slot for slot, _ in watched.values()})
+        found = self._values(x, self.training, {slot for slot, _ in watched.values()})
+        values = found[0]
         if self.training:
-            self.saved = x, values, states
+            self.saved = x, *found
         ys = tuple(_part(values[slot], path) for slot, path in self.outs)
         y = ys if len(ys) > 1 else ys[0]
         if not taps:
@@ -72,25 +73,30 @@ class Graph(nn.Module):
         return y, {name: _part(values[slot], path) for name, (slot, path) in watched.items()}
 
     def _values(self, x, keep, watched=frozenset()):
-        """The value of each step, and what the steps saved whose modules occur twice."""
+        """The value of each step, what the steps saved whose modules occur twice, and which steps
+        had values replaced."""
         values, states = self._start(x), {}
         last = self._replaced() if keep else self._last_uses()
+        given = set() if self.inner else {slot for slot, _ in self.outs}
         shared = overlapping(self.named) if keep else frozenset()
         for slot, step in enumerate(self.steps):
             module = self.named.get(step.name)
             if module is None:
                 continue
             try:
+                module.inner = slot not in given
                 values[slot] = module.forward(self._input(values, step))
             except Exception as error:
                 error.add_note(f"in {step.name} of Graph, wired at {step.where}")
                 raise
+            finally:
+                module.inner = False
             if step.name in shared:
                 states[slot] = module.take_saved()
             for used in last.get(slot, ()):
                 if used not in watched:
                     values[used] = None
-        return values, states
+        return values, states, last
 
     def _start(self, x):
         values = [None] * len(self.steps)
@@ -120,30 +126,34 @@ class Graph(nn.Module):
         return self._uses
 
     def _replaced(self):
-        """{slot: the one slot whose value only it uses and whose place its own value can take}.
+        """{slot: the slots whose values only it uses and does without in backward}, for training.
 
-        In training such values, what comes into a ReLU, need not be kept for backward. The
-        outputs of the graph are the caller's, who may change them.
+        What comes into a ReLU, whose own value serves instead, and into a sum. The outputs of the
+        graph are the caller's, who may change them, unless this graph is itself inside another.
         """
-        if "_replaceable" not in vars(self):
+        cached = vars(self).setdefault("_replaceable", {})
+        if self.inner not in cached:
             users = [[] for _ in self.steps]
             for slot, step in enumerate(self.steps):
                 for used, _ in step.inputs:
                     users[used].append(slot)
-            given = {slot for slot, _ in self.outs} | set(self.ins)
-            self._replaceable = {
-                slot: [step.inputs[0][0]]
-                for slot, step in enumerate(self.steps)
-                if len(step.inputs) == 1
-                and self.named[step.name].from_output
-                and users[step.inputs[0][0]] == [slot]
-                and not {slot, step.inputs[0][0]} & given
-            }
-        return self._replaceable
+            outs = {slot for slot, _ in self.outs}
+            needed, found = outs | set(self.ins), {}
+            for slot, step in enumerate(self.steps):
+                module = self.named.get(step.name)
+                serves = module and module.from_output and (self.inner or slot not in outs)
+                if serves or (module and module.from_shape and len(step.inputs) > 1):
+                    spare = [used for used, path in step.inputs if not path]
+                    spare = [u for u in spare if users[u] == [slot] and u not in needed]
+                    found |= {slot: spare} if spare else {}
+                    needed |= {slot} if spare and serves else set()
+            cached[self.inner] = found
+        return cached[self.inner]
 
     def backward(self, x, dy):
         # in evaluation nothing was kept: the values are computed again
-        values, states = self.saved[1:] if self.saved else self._values(x, True)
+        kept = self.saved[1:] if self.saved else self._values(x, True)
+        values = kept[0]
         arrived = [[] for _ in self.steps]  # (path, gradient) from each consumer
         dys = dy if len(self.outs) > 1 else (dy,)
         for (slot, path), gradient in zip(self.outs, dys, strict=True):
@@ -153,7 +163,7 @@ class Graph(nn.Module):
             step = self.steps[slot]
             if slot in self.ins or not wanted[slot] or not arrived[slot]:
                 continue
-            dxs = self._step_back(slot, values, states, arrived[slot], wanted)
+            dxs = self._step_back(slot, *kept, arrived[slot], wanted)
             arrived[slot] = []
             for (parent, path), dx in zip(step.inputs, dxs, strict=True):
                 if dx is not None:
@@ -174,16 +184,20 @@ class Graph(nn.Module):
                 wanted.append(below or self.named[step.name].learns())
         return wanted
 
-    def _step_back(self, slot, values, states, arrived, wanted):
+    def _step_back(self, slot, values, states, replaced, arrived, wanted):
         """The gradients of one step's inputs."""
         step = self.steps[slot]
         module = self.named[step.name]
         module.want_dx = any(wanted[parent] for parent, _ in step.inputs)
         if slot in states:
             module.put_saved(states[slot])
-        given = values[slot] if slot in self._replaced() else self._input(values, step)
+        dy = _assemble(values[slot], arrived)
+        if slot in replaced:
+            x = (dy,) * len(step.inputs) if module.from_shape else values[slot]
+        else:
+            x = self._input(values, step)
         try:
-            dx = module.backward(given, _assemble(values[slot], arrived))
+            dx = module.backward(x, dy)
         except Exception as error:
             error.add_note(f"in {step.name} of Graph, wired at {step.where}")
             raise

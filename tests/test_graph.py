@@ -175,3 +175,63 @@ def test_a_module_shared_by_a_graph_and_a_container_in_it_keeps_what_each_use_sa
     x = nngraph.inputs("x")
     net = nngraph.Graph(x, nn.Sequential(nn.Tanh(), norm)(norm(x)) + x).astype("f8")
     nn.gradcheck(net, np.random.default_rng(0).normal(size=(5, 3)))
+
+
+def tower(block):
+    """Networks whose modules may be inner ones, or give the caller what they gave."""
+    return nn.Sequential(nn.Linear(4, 4), block(), nn.Linear(4, 4), block())
+
+
+def shortcut():
+    x = nngraph.inputs("x")
+    h = nn.ReLU()(nn.Linear(4, 4)(x, name="first"))
+    short = nn.Linear(4, 4)(x, name="short")
+    return nngraph.Graph(x, nn.ReLU()(nn.Linear(4, 4)(h, name="second") + short))
+
+
+def chain():
+    x = nngraph.inputs("x")
+    h = nn.ReLU()(nn.Clamp(-2, 2)(nn.Linear(4, 4)(x)))
+    return nngraph.Graph(x, nn.Tanh()(nn.ReLU()(h) + nn.Linear(4, 4)(h)))
+
+
+def sum_of_a_table():
+    x = nngraph.inputs("x")
+    table = nn.ConcatTable(nn.Linear(4, 4), nn.Linear(4, 4))(x)
+    return nngraph.Graph(x, nn.ReLU()(nn.Add()(table)))
+
+
+def part_of_a_table():
+    x = nngraph.inputs("x")
+    table = nn.ConcatTable(nn.Linear(4, 4), nn.Linear(4, 4))(x)
+    return nngraph.Graph(x, nn.Tanh()(nn.ReLU()(table[0])))
+
+
+BLOCKS = shortcut, chain, sum_of_a_table, part_of_a_table
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_gradients_are_right_whichever_values_are_kept(block):
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    assert nn.gradcheck(block(), x) < 1e-6
+    assert nn.gradcheck(tower(block), x) < 1e-6
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_caller_may_change_the_output_before_backward(block):
+    net = tower(block)
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype("f4")
+    net(x)
+    dx = net.backward(x, np.ones((3, 4), "f4"))
+    net(x)[...] = -1
+    assert (net.backward(x, np.ones((3, 4), "f4")) == dx).all()
+
+
+def test_what_comes_into_sums_and_inner_relus_is_not_kept():
+    net, x = tower(shortcut), np.ones((3, 4), "f4")
+    net(x)
+    kept = {
+        i: {step.name for step, v in zip(net[i].steps, net[i].saved[1], strict=True) if v is None}
+        for i in (1, 3)
+    }
+    assert kept == {1: {"first", "second", "short", "add_1"}, 3: {"first", "second", "short"}}
