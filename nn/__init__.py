@@ -25,6 +25,10 @@ from flambeau.nn.conv import (
     Conv2d,
     ConvTranspose2d,
 )
+from flambeau.nn.conv1d import (
+    Conv1d,
+    ConvTranspose1d,
+)
 from flambeau.nn.dropout import (
     Dropout,
 )
@@ -104,7 +108,9 @@ __all__ = [
     "Concat",
     "ConcatTable",
     "Container",
+    "Conv1d",
     "Conv2d",
+    "ConvTranspose1d",
     "ConvTranspose2d",
     "CrossEntropyLoss",
     "Dropout",

@@ -6,7 +6,7 @@ from numbers import Integral
 from flambeau import kernels
 from flambeau.kernels.reference.conv import output_size, transposed_size
 from flambeau.nn import init
-from flambeau.nn.geometry import need_images, pair
+from flambeau.nn.geometry import need_images, numbers, pair
 from flambeau.nn.module import Module
 
 
@@ -38,43 +38,17 @@ class Conv2d(Module):
         groups=1,
         bias=True,
     ):
-        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.kernel_size = pair(self, "kernel_size", kernel_size, 1)
-        self.stride = pair(self, "stride", stride, 1)
-        self.dilation = pair(self, "dilation", dilation, 1)
-        self.padding = self._padding(padding)
-        check(self)
-        shape = out_channels, in_channels // groups, *self.kernel_size
-        self.weight = init.fan_in(shape)
-        self.bias = init.uniform((out_channels,), math.prod(shape[1:]) ** -0.5) if bias else None
-
-    def _padding(self, padding):
-        """(h, w) from a number, a pair, "valid" or "same"."""
-        if not isinstance(padding, str):
-            return pair(self, "padding", padding, 0)
-        self.need(padding in ("same", "valid"), "padding must be same or valid", padding=padding)
-        if padding == "valid":
-            return 0, 0
-        spans = tuple(d * (k - 1) for k, d in zip(self.kernel_size, self.dilation, strict=True))
-        even = all(span % 2 == 0 for span in spans)
-        must = 'padding="same" must have an odd kernel; put a ZeroPad2d before'
-        self.need(even, must, kernel_size=self.kernel_size)
-        self.need(self.stride == (1, 1), 'padding="same" must have stride 1', stride=self.stride)
-        return spans[0] // 2, spans[1] // 2
-
-    def _fits(self, size):
-        """True when the kernel fits into the padded image."""
-        sides = zip(size, self.kernel_size, self.padding, self.dilation, strict=True)
-        return all(s + 2 * pad >= d * (k - 1) + 1 for s, k, pad, d in sides)
+        prepare(self, 2, (in_channels, out_channels, groups), kernel_size, stride, dilation)
+        self.padding = padded(self, padding)
+        fill(self, (out_channels, in_channels // groups, *self.kernel_size), bias)
 
     def forward(self, x):
         need_images(self, x, self.in_channels)
-        self.need(self._fits(x.shape[2:]), "x must be, padded, as large as the kernel", x=x)
+        need_room(self, x)
         return kernels.of(x).conv2d(x, self.weight, self.bias, *self._options())
 
     def backward(self, x, dy):
-        options = self.kernel_size, self.stride, self.padding, self.dilation
-        size = output_size(x.shape[2:], *options)
+        size = result_size(self, x.shape[2:])
         self.need_gradient(dy, (x.shape[0], self.out_channels, *size))
         arrays = x, dy, self.weight, self.grad_weight, self.grad_bias
         return kernels.of(x).conv2d_backward(*arrays, *self._options(), self.want_dx)
@@ -111,46 +85,90 @@ class ConvTranspose2d(Module):
         bias=True,
         dilation=1,
     ):
-        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.kernel_size = pair(self, "kernel_size", kernel_size, 1)
-        self.stride = pair(self, "stride", stride, 1)
+        prepare(self, 2, (in_channels, out_channels, groups), kernel_size, stride, dilation)
         self.padding = pair(self, "padding", padding, 0)
-        self.output_padding = pair(self, "output_padding", output_padding, 0)
-        self.dilation = pair(self, "dilation", dilation, 1)
-        check(self)
-        more = zip(self.output_padding, self.stride, self.dilation, strict=True)
-        self.need(
-            all(m < max(s, d) for m, s, d in more),
-            "output_padding must be less than stride or dilation",
-            output_padding=self.output_padding,
-        )
-        shape = in_channels, out_channels // groups, *self.kernel_size
-        self.weight = init.fan_in(shape)
-        self.bias = init.uniform((out_channels,), math.prod(shape[1:]) ** -0.5) if bias else None
-
-    def _fits(self, size):
-        """True when the output has at least one row and one column."""
-        options = self.stride, self.padding, self.output_padding, self.dilation
-        sides = zip(size, self.kernel_size, *options, strict=True)
-        return all(
-            s > 0 and (s - 1) * step - 2 * pad + d * (k - 1) + more + 1 > 0
-            for s, k, step, pad, more, d in sides
-        )
+        self.output_padding = output_padded(self, output_padding)
+        fill(self, (in_channels, out_channels // groups, *self.kernel_size), bias)
 
     def forward(self, x):
         need_images(self, x, self.in_channels)
-        self.need(self._fits(x.shape[2:]), "x must be large enough to leave an output", x=x)
+        need_output(self, x)
         self.need_floats(x)
         options = self.stride, self.padding, self.output_padding, self.dilation, self.groups
         return kernels.of(x).conv_transpose2d(x, self.weight, self.bias, *options)
 
     def backward(self, x, dy):
-        options = self.stride, self.padding, self.output_padding, self.dilation
-        size = transposed_size(x.shape[2:], self.kernel_size, *options)
+        size = image_size(self, x.shape[2:])
         self.need_gradient(dy, (x.shape[0], self.out_channels, *size))
         arrays = x, dy, self.weight, self.grad_weight, self.grad_bias
         options = self.stride, self.padding, self.dilation, self.groups, self.want_dx
         return kernels.of(x).conv_transpose2d_backward(*arrays, *options)
+
+
+def prepare(layer, axes, counts, kernel_size, stride, dilation):
+    """Set channels, groups and what every convolution over so many axes has, checked."""
+    layer.in_channels, layer.out_channels, layer.groups = counts
+    layer.kernel_size = numbers(layer, "kernel_size", kernel_size, 1, axes)
+    layer.stride = numbers(layer, "stride", stride, 1, axes)
+    layer.dilation = numbers(layer, "dilation", dilation, 1, axes)
+    check(layer)
+
+
+def fill(layer, shape, bias):
+    """Set weight and bias, drawn as PyTorch and Torch7 draw them."""
+    layer.weight = init.fan_in(shape)
+    bound = math.prod(shape[1:]) ** -0.5
+    layer.bias = init.uniform((layer.out_channels,), bound) if bias else None
+
+
+def padded(layer, padding):
+    """The padding of each axis from a number, one for each, "valid" or "same"."""
+    axes = len(layer.kernel_size)
+    if not isinstance(padding, str):
+        return numbers(layer, "padding", padding, 0, axes)
+    layer.need(padding in ("same", "valid"), "padding must be same or valid", padding=padding)
+    if padding == "valid":
+        return (0,) * axes
+    spans = [d * (k - 1) for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
+    even = all(span % 2 == 0 for span in spans)
+    advice = "; put a ZeroPad2d before" if axes == 2 else ""
+    must = f'padding="same" must have an odd kernel{advice}'
+    layer.need(even, must, kernel_size=layer.kernel_size)
+    layer.need(set(layer.stride) == {1}, 'padding="same" must have stride 1', stride=layer.stride)
+    return tuple(span // 2 for span in spans)
+
+
+def output_padded(layer, output_padding):
+    """The output padding of each axis, less than its stride or its dilation."""
+    more = numbers(layer, "output_padding", output_padding, 0, len(layer.kernel_size))
+    fits = all(m < max(s, d) for m, s, d in zip(more, layer.stride, layer.dilation, strict=True))
+    must = "output_padding must be less than stride or dilation"
+    layer.need(fits, must, output_padding=more)
+    return more
+
+
+def result_size(layer, size):
+    """(h', w') or the like: the convolution's result for an image of a size."""
+    return output_size(size, layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+
+
+def image_size(layer, size):
+    """The same of a transposed convolution."""
+    options = layer.stride, layer.padding, layer.output_padding, layer.dilation
+    return transposed_size(size, layer.kernel_size, *options)
+
+
+def need_room(layer, x):
+    """The kernel must fit into the padded x."""
+    sides = zip(x.shape[2:], layer.kernel_size, layer.padding, layer.dilation, strict=True)
+    fits = all(s + 2 * pad >= d * (k - 1) + 1 for s, k, pad, d in sides)
+    layer.need(fits, "x must be, padded, as large as the kernel", x=x)
+
+
+def need_output(layer, x):
+    """A transposed convolution's output must have at least one element along each axis."""
+    fits = min(x.shape[2:]) > 0 and min(image_size(layer, x.shape[2:])) > 0
+    layer.need(fits, "x must be large enough to leave an output", x=x)
 
 
 def check(layer):

@@ -4,21 +4,33 @@ from numbers import Integral
 
 from flambeau.kernels.reference.pooling import windows
 
+WHAT = {1: "sequence", 2: "image", 3: "volume"}
+
 
 def pair(module, name, value, least):
     """An option given as one number or as (down, across): as a pair, each `least` or more."""
-    both = value if isinstance(value, (tuple, list)) else (value, value)
-    fits = len(both) == 2 and all(isinstance(v, Integral) and v >= least for v in both)
-    module.need(fits, f"{name} must be an integer from {least} up, or a pair", **{name: value})
-    return int(both[0]), int(both[1])
+    return numbers(module, name, value, least, 2)
 
 
-def need_images(module, x, channels=None):
-    """x must be a batch of images, with that many channels if a number is given."""
+def numbers(module, name, value, least, axes):
+    """An option given as one number or as one for each axis: as a tuple, each `least` or more."""
+    each = value if isinstance(value, (tuple, list)) else (value,) * axes
+    fits = len(each) == axes and all(isinstance(v, Integral) and v >= least for v in each)
+    many = {1: "a tuple of one", 2: "a pair", 3: "three"}[axes]
+    module.need(fits, f"{name} must be an integer from {least} up, or {many}", **{name: value})
+    return tuple(int(v) for v in each)
+
+
+def need_images(module, x, channels=None, axes=2):
+    """x must be a batch of images, with that many channels if a number is given.
+
+    axes: 1 for sequences (n, c, w), 3 for volumes (n, c, d, h, w).
+    """
     shape = getattr(x, "shape", ())
-    if len(shape) != 4 or channels not in (None, shape[1]):
-        advice = "; give one image as x[None]" if len(shape) == 3 else ""
-        module.need(False, f"x must be (n, {channels or 'c'}, h, w){advice}", x=x)
+    if len(shape) != axes + 2 or channels not in (None, shape[1]):
+        advice = f"; give one {WHAT[axes]} as x[None]" if len(shape) == axes + 1 else ""
+        sides = ", ".join("dhw"[-axes:])
+        module.need(False, f"x must be (n, {channels or 'c'}, {sides}){advice}", x=x)
 
 
 def need_window(module, x, kernel, stride, padding, dilation, ceil):

@@ -352,6 +352,29 @@ def test_weights_at_the_place_of_dead_ones_are_their_own():
         assert len(weights._kept) == kept
 
 
+def test_fresh_views_of_weights_are_the_same_weights_until_these_change():
+    cpu = pytest.importorskip("flambeau.kernels.cpu")
+    weights = cpu.conv.weights
+    made = []
+
+    def panels(w):
+        return weights.kept(w, "test", lambda w, old: made.append(w.copy()) or made[-1])
+
+    flat = draw(2 * 18 * 4 * 3)
+    first, second = flat[: 18 * 12], flat[18 * 12 :]
+    for _ in range(3):
+        for part in (first, second):
+            assert (panels(part.reshape(18, 4, 1, 3)) == part.reshape(18, 4, 1, 3)).all()
+    assert len(made) == 2
+    first[5] += 1
+    assert (panels(first.reshape(18, 4, 1, 3)) == first.reshape(18, 4, 1, 3)).all()
+    assert len(made) == 3
+    kept = len(weights._kept)
+    del flat, first, second, part
+    made.clear()
+    assert len(weights._kept) == kept - 2
+
+
 def test_weights_that_change_their_type_or_shape_in_place_are_their_own():
     cpu = pytest.importorskip("flambeau.kernels.cpu")
     x, w, options = draw(1, 4, 5, 5), draw(18, 4, 3, 2), ((1, 1), (0, 0), (1, 1), 1)

@@ -10,7 +10,7 @@ from flambeau.kernels.cpu import memory, native
 
 HASHED = 1 << 16  # bytes hashed in one go by a thread
 
-_kept = {}  # id of the weights -> Kept
+_kept = {}  # what identifies the weights -> Kept
 
 
 class Kept:
@@ -19,9 +19,8 @@ class Kept:
     seen: {key: the fingerprint when it was last made}
     """
 
-    def __init__(self, w):
-        identity = id(w)
-        self.reference = weakref.ref(w, lambda _: _kept.pop(identity, None))
+    def __init__(self, owner, identity):
+        self.reference = weakref.ref(owner, lambda _: _kept.pop(identity, None))
         self.fingerprint, self.made, self.seen = None, {}, {}
 
 
@@ -39,14 +38,28 @@ def fingerprint(w):
     return native.call("fingerprint", w, w.size, work, HASHED), w.shape, w.dtype
 
 
+def owner_of(w):
+    """The array that w is a view of, itself if it is none; and what identifies w.
+
+    A view made afresh at each call is the same weights as the one before.
+    """
+    owner = w
+    while isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    if owner is w:
+        return w, id(w)
+    return owner, (id(owner), w.__array_interface__["data"][0], w.shape, w.strides)
+
+
 def kept(w, key, make):
     """make(w) for these weights, kept under the key from the second time on that they are the same.
 
     So what is trained, and other at every step, takes no memory between its uses.
     """
-    entry = _kept.get(id(w))
-    if entry is None or entry.reference() is not w:
-        entry = _kept[id(w)] = Kept(w)
+    owner, identity = owner_of(w)
+    entry = _kept.get(identity)
+    if entry is None or entry.reference() is not owner:
+        entry = _kept[identity] = Kept(owner, identity)
     found = fingerprint(w)
     if found != entry.fingerprint:
         entry.made, entry.fingerprint = {}, found

@@ -37,4 +37,13 @@ CASES = [
     row("ConvTranspose2d(4, 8, 3, groups=4, bias=False)", (1, 4, 2, 3)),
     row("ConvTranspose2d(3, 3, 3, padding=2)", (1, 3, 3, 4), wrong=[(1, 3, 2, 2)]),
     row("ConvTranspose2d(20, 17, 4, stride=2, padding=1)", (1, 20, 5, 18)),
+    row("Conv1d(3, 5, 3)", (2, 3, 7), wrong=[(2, 4, 7), (3, 7), (2, 3, 2), (2, 3, 1, 7)]),
+    row("Conv1d(3, 17, 3, padding=1, bias=False)", (2, 3, 9)),
+    row("Conv1d(4, 6, 5, stride=2, padding=3, dilation=2, groups=2)", (2, 4, 11)),
+    row("Conv1d(5, 5, 3, groups=5, padding='same', dilation=2)", (2, 5, 8)),
+    row("Conv1d(20, 32, (1,), stride=(3,))", (2, 20, 8)),
+    row("ConvTranspose1d(3, 5, 3)", (2, 3, 4), wrong=[(2, 4, 4), (3, 4), (2, 3, 0)]),
+    row("ConvTranspose1d(4, 6, 3, 2, 1, 1, 2, False)", (2, 4, 5)),
+    row("ConvTranspose1d(20, 17, 4, stride=2, padding=1)", (1, 20, 18)),
+    row("ConvTranspose1d(2, 3, 3, 3, 2, 1, dilation=2)", (2, 2, 4)),
 ]
