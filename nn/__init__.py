@@ -29,6 +29,10 @@ from flambeau.nn.conv1d import (
     Conv1d,
     ConvTranspose1d,
 )
+from flambeau.nn.conv3d import (
+    Conv3d,
+    ConvTranspose3d,
+)
 from flambeau.nn.dropout import (
     Dropout,
 )
@@ -110,8 +114,10 @@ __all__ = [
     "Container",
     "Conv1d",
     "Conv2d",
+    "Conv3d",
     "ConvTranspose1d",
     "ConvTranspose2d",
+    "ConvTranspose3d",
     "CrossEntropyLoss",
     "Dropout",
     "ELU",

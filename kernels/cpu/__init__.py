@@ -55,6 +55,7 @@ from flambeau.kernels.cpu.elementwise import (
     power,
     power_backward,
 )
+from flambeau.kernels.cpu.frames import frames, frames_sum
 from flambeau.kernels.cpu.linear import linear, linear_backward
 from flambeau.kernels.cpu.loss import (
     cross_entropy,
@@ -155,6 +156,8 @@ __all__ = [
     "exp",
     "exp_backward",
     "fill",
+    "frames",
+    "frames_sum",
     "gru",
     "gru_backward",
     "leaky_relu",

@@ -61,6 +61,7 @@ from flambeau.kernels.cuda.elementwise import (
     power,
     power_backward,
 )
+from flambeau.kernels.cuda.frames import frames, frames_sum
 from flambeau.kernels.cuda.linear import linear, linear_backward
 from flambeau.kernels.cuda.loss import (
     cross_entropy,
@@ -148,6 +149,8 @@ __all__ = [
     "exp",
     "exp_backward",
     "fill",
+    "frames",
+    "frames_sum",
     "gru",
     "gru_backward",
     "leaky_relu",

@@ -61,6 +61,7 @@ from flambeau.kernels.reference.elementwise import (
     power,
     power_backward,
 )
+from flambeau.kernels.reference.frames import frames, frames_sum
 from flambeau.kernels.reference.linear import linear, linear_backward
 from flambeau.kernels.reference.loss import (
     cross_entropy,
@@ -153,6 +154,8 @@ __all__ = [
     "exp",
     "exp_backward",
     "fill",
+    "frames",
+    "frames_sum",
     "gru",
     "gru_backward",
     "leaky_relu",
