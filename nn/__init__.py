@@ -45,6 +45,8 @@ from flambeau.nn.elementwise import (
     Scale,
 )
 from flambeau.nn.fused import FusedConv2d, JoinedConv2d
+from flambeau.nn.embedding import Embedding
+from flambeau.nn.fused import FusedConv2d
 from flambeau.nn.gradcheck import GradientError, gradcheck
 from flambeau.nn.linear import Linear
 from flambeau.nn.loss import (
@@ -121,6 +123,7 @@ __all__ = [
     "CrossEntropyLoss",
     "Dropout",
     "ELU",
+    "Embedding",
     "Exp",
     "Flatten",
     "FusedConv2d",

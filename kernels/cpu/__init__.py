@@ -55,6 +55,7 @@ from flambeau.kernels.cpu.elementwise import (
     power,
     power_backward,
 )
+from flambeau.kernels.cpu.embedding import embedding, embedding_backward
 from flambeau.kernels.cpu.frames import frames, frames_sum
 from flambeau.kernels.cpu.linear import linear, linear_backward
 from flambeau.kernels.cpu.loss import (
@@ -152,6 +153,8 @@ __all__ = [
     "dropout",
     "elu",
     "elu_backward",
+    "embedding",
+    "embedding_backward",
     "empty",
     "exp",
     "exp_backward",

@@ -61,6 +61,7 @@ from flambeau.kernels.cuda.elementwise import (
     power,
     power_backward,
 )
+from flambeau.kernels.cuda.embedding import embedding, embedding_backward
 from flambeau.kernels.cuda.frames import frames, frames_sum
 from flambeau.kernels.cuda.linear import linear, linear_backward
 from flambeau.kernels.cuda.loss import (
@@ -145,6 +146,8 @@ __all__ = [
     "dropout",
     "elu",
     "elu_backward",
+    "embedding",
+    "embedding_backward",
     "empty",
     "exp",
     "exp_backward",

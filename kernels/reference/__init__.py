@@ -61,6 +61,7 @@ from flambeau.kernels.reference.elementwise import (
     power,
     power_backward,
 )
+from flambeau.kernels.reference.embedding import embedding, embedding_backward
 from flambeau.kernels.reference.frames import frames, frames_sum
 from flambeau.kernels.reference.linear import linear, linear_backward
 from flambeau.kernels.reference.loss import (
@@ -150,6 +151,8 @@ __all__ = [
     "dropout",
     "elu",
     "elu_backward",
+    "embedding",
+    "embedding_backward",
     "empty",
     "exp",
     "exp_backward",
