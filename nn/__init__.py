@@ -44,9 +44,8 @@ from flambeau.nn.elementwise import (
     Power,
     Scale,
 )
-from flambeau.nn.fused import FusedConv2d, JoinedConv2d
 from flambeau.nn.embedding import Embedding
-from flambeau.nn.fused import FusedConv2d
+from flambeau.nn.fused import FusedConv2d, JoinedConv2d
 from flambeau.nn.gradcheck import GradientError, gradcheck
 from flambeau.nn.linear import Linear
 from flambeau.nn.loss import (
