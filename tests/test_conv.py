@@ -358,21 +358,35 @@ def test_fresh_views_of_weights_are_the_same_weights_until_these_change():
     made = []
 
     def panels(w):
-        return weights.kept(w, "test", lambda w, old: made.append(w.copy()) or made[-1])
+        return weights.kept(w, "test", lambda w: made.append(w.copy()) or made[-1])
 
     flat = draw(2 * 18 * 4 * 3)
     first, second = flat[: 18 * 12], flat[18 * 12 :]
     for _ in range(3):
         for part in (first, second):
             assert (panels(part.reshape(18, 4, 1, 3)) == part.reshape(18, 4, 1, 3)).all()
-    assert len(made) == 2
+    assert len(made) == 4  # kept from the second use on
     first[5] += 1
     assert (panels(first.reshape(18, 4, 1, 3)) == first.reshape(18, 4, 1, 3)).all()
-    assert len(made) == 3
+    assert len(made) == 5
     kept = len(weights._kept)
     del flat, first, second, part
     made.clear()
     assert len(weights._kept) == kept - 2
+
+
+def test_weights_that_are_trained_are_not_kept_between_steps():
+    weights = pytest.importorskip("flambeau.kernels.cpu.weights")
+    w, made = draw(18, 4, 3, 3), []
+    for _ in range(3):
+        for key in ("forward", "backward"):
+            weights.kept(w, key, lambda w, key=key: made.append(key) or w.copy())
+        assert not weights._kept[id(w)].made
+        w += 1
+    assert made == ["forward", "backward"] * 3
+    for _ in range(3):
+        weights.kept(w, "forward", lambda w: made.append("forward") or w.copy())
+    assert len(made) == 8 and list(weights._kept[id(w)].made) == ["forward"]
 
 
 def test_weights_that_change_their_type_or_shape_in_place_are_their_own():

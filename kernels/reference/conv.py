@@ -18,7 +18,8 @@ def windows(x, kernel, stride, padding, dilation, grid):
 
 def output_size(size, kernel, stride, padding, dilation):
     """(h', w'): how many windows fit into the padded image; see conv2d_fused for padding."""
-    pads = (before + after for before, after in zip(padding[:2], padding[-2:], strict=True))
+    axes = len(size)
+    pads = [before + after for before, after in zip(padding[:axes], padding[-axes:], strict=True)]
     return tuple(
         (s + pad - d * (k - 1) - 1) // step + 1
         for s, k, step, pad, d in zip(size, kernel, stride, pads, dilation, strict=True)
