@@ -10,6 +10,8 @@ COMMANDS = [
     ["networks.py", "--batch", "8", "vgg16", "resnet50"],
     ["networks.py", "--train", "--batch", "8", "vgg16", "resnet50"],
     ["conv.py"],
+    ["products.py"],
+    ["ops.py"],
     ["recurrent.py"],
     ["imports.py"],
 ]
