@@ -6,7 +6,7 @@ import time
 
 from flambeau import kernels
 from flambeau.nn.conv import Conv2d, ConvTranspose2d
-from flambeau.nn.fused import FusedConv2d
+from flambeau.nn.fused import FusedConv2d, JoinedConv2d
 from flambeau.nn.linear import Linear
 from flambeau.nn.recurrent import Recurrent
 from flambeau.nn.summary import aligned, evaluating, parameters_of, shape_of, watching
@@ -45,17 +45,18 @@ class Row:
 
     def __init__(self, name, module):
         self.name, self.module, self.depth = name, module, name.count(".")
-        self.output, self.algorithm, self.parameters = "", "", parameters_of(module)
+        inside = [module, *(module if isinstance(module, JoinedConv2d) else ())]
+        self.output, self.algorithm, self.parameters = "", "", sum(map(parameters_of, inside))
         self.multiply_adds = self.memory = 0
         self.forward = self.backward = 0.0
-        self.container = bool(module.children())
+        self.container = len(inside) == 1 and bool(module.children())
 
     def __repr__(self):
         return f"Row({self.name!r}, {self.forward:.3f} ms)"
 
     def cells(self, total):
         """What stands in the table."""
-        title = type(self.module).__name__ if self.container else repr(self.module)
+        title = type(self.module).__name__ if self.module.children() else repr(self.module)
         rate = 2e-6 * self.multiply_adds / self.forward if self.forward else 0
         spent = self.forward + self.backward
         return (
@@ -111,12 +112,14 @@ class Watch:
 
     def __init__(self, net):
         self.net = net
-        self.rows = {id(m): Row(name, m) for name, m in net.named_modules()}
+        inside = {id(part) for joined in net.find(JoinedConv2d) for part in joined}
+        named = [(name, m) for name, m in net.named_modules() if id(m) not in inside]
+        self.rows = {id(m): Row(name, m) for name, m in named}
         self.passes = []  # of each pass {(id of the module, "forward" or "backward"): ms}
 
     def run(self, x, backward):
         """One pass."""
-        modules, self.spent = self.net.modules(), {}
+        modules, self.spent = [row.module for row in self.rows.values()], {}
         if not backward:
             with evaluating(self.net), watching(modules, "forward", self.forward_seen):
                 self.net.forward(x)
@@ -157,6 +160,8 @@ class Watch:
 
 def multiply_adds(module, x, y):
     """The multiply-adds of a module's products of matrices and convolutions, x -> y."""
+    if isinstance(module, JoinedConv2d):
+        return math.prod(y.shape) // y.shape[1] * sum(m.weight.size for m in module)
     if isinstance(module, (Linear, Conv2d, FusedConv2d)):
         return math.prod(y.shape) * (module.weight.size // len(module.weight))
     if isinstance(module, ConvTranspose2d):
@@ -171,6 +176,8 @@ def multiply_adds(module, x, y):
 
 def algorithm(module, x):
     """The name of the algorithm by which the C kernels compute a convolution, else ""."""
+    if isinstance(module, JoinedConv2d):
+        return " + ".join(algorithm(m, part) for m, part in zip(module, x, strict=True))
     if isinstance(module, Conv2d):
         options = module.stride, module.padding, module.dilation, module.groups
     elif isinstance(module, FusedConv2d):

@@ -101,3 +101,14 @@ def test_a_module_that_runs_twice_counts_twice():
 def test_repeats_must_be_a_positive_integer(repeats):
     with pytest.raises(ValueError, match="repeats"):
         nn.profile(nn.ReLU(), np.ones(2), repeats=repeats)
+
+
+def test_joined_convolutions_are_one_row():
+    x = nngraph.inputs("x")
+    parts = [nn.Conv2d(24, 16, 1)(x), nn.Conv2d(24, 20, 3, padding=1)(x)]
+    fast = nngraph.optimize(nngraph.Graph(x, nn.JoinTable(1)(*parts, name="both")).eval())
+    (row,) = nn.profile(fast, np.ones((2, 24, 12, 9), "f4"), repeats=1).rows
+    assert (row.name, row.output, row.container) == ("both", "(2, 36, 12, 9)", False)
+    assert row.parameters == 24 * 16 + 16 + 24 * 20 * 9 + 20
+    assert row.multiply_adds == 2 * 12 * 9 * (24 * 16 + 24 * 20 * 9)
+    assert row.algorithm.count(" + ") == 1
