@@ -15,16 +15,16 @@ from flambeau import kernels
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parents[1] / "docs" / "benchmarks" / "cpu.md"
-COMMANDS = [
-    ["networks.py"],
-    ["networks.py", "--batch", "8"],
-    ["networks.py", "--train", "--batch", "8", "vgg16", "resnet50"],
-    ["conv.py"],
-    ["products.py"],
-    ["ops.py"],
-    ["recurrent.py"],
+COMMANDS = [  # about a quarter of an hour together; with more seconds the figures are steadier
+    ["networks.py", "--seconds", "8"],
+    ["networks.py", "--seconds", "12", "--batch", "8", "vgg16", "resnet50"],
+    ["networks.py", "--seconds", "20", "--train", "--batch", "8", "vgg16", "resnet50"],
+    ["conv.py", "--seconds", "0.4"],
+    ["products.py", "--seconds", "0.5"],
+    ["ops.py", "--seconds", "0.5"],
+    ["recurrent.py", "--seconds", "4"],
     ["overhead.py"],
-    ["scaling.py"],
+    ["scaling.py", "--seconds", "6"],
     ["memory.py"],
     ["cold.py"],
     ["imports.py"],
