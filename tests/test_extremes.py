@@ -39,6 +39,21 @@ def apply(module, device, values, dtype="f4"):
         ("ReLU()", [-inf, 0, inf], [0, 0, inf], [0, 0, 1]),
         ("LeakyReLU(0.5)", [-inf, 0, inf], [-inf, 0, inf], [0.5, 0.5, 1]),
         ("PReLU()", [-inf, 0, inf], [-inf, 0, inf], [0.25, 0.25, 1]),
+        ("GELU()", [-inf, -1e4, 0, 1e4, inf], [0, 0, 0, 1e4, inf], [0, 0, 0.5, 1, 1]),
+        ("GELU('tanh')", [-inf, -1e4, 0, 1e4, inf], [0, 0, 0, 1e4, inf], [0, 0, 0.5, 1, 1]),
+        ("SiLU()", [-inf, -1e5, 0, 1e5, inf], [0, 0, 0, 1e5, inf], [0, 0, 0.5, 1, 1]),
+        ("Mish()", [-inf, -1e5, 0, 1e5, inf], [0, 0, 0, 1e5, inf], [0, 0, 0.6, 1, 1]),
+        ("Hardsigmoid()", [-inf, -3, 0, 3, inf], [0, 0, 0.5, 1, 1], [0, 0, 1 / 6, 0, 0]),
+        ("Hardswish()", [-inf, -3, 0, 3, inf], [0, 0, 0, 3, inf], [0, 0, 0.5, 1, 1]),
+        ("Softsign()", [-inf, -1, 0, 1, inf], [-1, -0.5, 0, 0.5, 1], [0, 0.25, 1, 0.25, 0]),
+        ("LogSigmoid()", [-inf, -1e4, 1e4, inf], [-inf, -1e4, 0, 0], [1, 1, 0, 0]),
+        ("Hardtanh()", [-inf, -1, 0, 1, inf], [-1, -1, 0, 1, 1], [0, 0, 1, 0, 0]),
+        ("Tanhshrink()", [-inf, 0, 1e4, inf], [-inf, 0, 9999, inf], [1, 0, 1, 1]),
+        ("Softshrink()", [-inf, -0.5, 0.5, inf], [-inf, 0, 0, inf], [1, 0, 0, 1]),
+        ("Hardshrink()", [-inf, -0.5, 0.5, inf], [-inf, 0, 0, inf], [1, 0, 0, 1]),
+        ("Threshold(0.5, 9)", [-inf, 0.5, 1, inf], [9, 9, 1, inf], [0, 0, 1, 1]),
+        ("CELU(2)", [-inf, -1e4, 0, inf], [-2, -2, 0, inf], [0, 0, 1, 1]),
+        ("SELU()", [-inf, inf], [-1.7580993408473766, inf], [0, 1.0507009873554805]),
         ("Exp()", [-inf, -1e4, 0, 1e4, inf], [0, 0, 1, inf, inf], [0, 0, 1, inf, inf]),
         ("Log()", [0, 1, inf], [-inf, 0, inf], [inf, 1, 0]),
         ("Abs()", [-inf, 0, inf], [inf, 0, inf], [-1, 0, 1]),
@@ -56,7 +71,9 @@ def test_functions_of_one_value_reach_their_limits(text, values, expected, slope
 @pytest.mark.parametrize(
     "text",
     "ReLU() ReLU6() Clamp(-1,1) LeakyReLU() PReLU() ELU() Sigmoid() Tanh() Softplus() Exp() Abs() "
-    "Power(2) Affine(2)".split(),
+    "Power(2) Affine(2) GELU() GELU('tanh') SiLU() Mish() Hardsigmoid() Hardswish() Softsign() "
+    "LogSigmoid() Hardtanh() Tanhshrink() Softshrink() Hardshrink() Threshold(0,1) CELU() "
+    "SELU()".split(),
 )
 def test_nan_stays_nan(text, device):
     module = eval(text, vars(nn)).to(place(device))

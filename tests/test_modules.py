@@ -195,6 +195,7 @@ def test_channels_last_memory_gives_the_same(case, package):
 
 
 KEEP_MEMORY = """
+    GELU() Hardtanh()
     ReLU() ReLU6() LeakyReLU() ELU() Sigmoid() Tanh() Softplus() PReLU() PReLU(37) Softmax() Exp()
     Abs() Power(2) Affine(2.0,1.0) Scale(37) BatchNorm2d(37) BatchNorm2d(37,affine=False) Dropout()
     MaxPool2d(3,2,1) MaxPool2d(2,dilation=2) MaxPool2d(3,2,ceil_mode=True) MaxPool2d((2,3),(3,1))
@@ -353,6 +354,7 @@ INTEGERS = [
     "BatchNorm2d(3)",
     "ConvTranspose2d(3, 2, 1)",
     "Dropout(0.3)",
+    "GELU()",
     "LogSoftmax(1)",
     "Scale(3)",
     "Sigmoid()",
@@ -373,6 +375,7 @@ LAYERS = [
     "Conv2d(3, 2, 3)",
     "ELU()",
     "Exp()",
+    "Hardtanh()",
     "LeakyReLU(0.1)",
     "Linear(4, 2)",
     "LocalResponseNorm(3)",

@@ -109,6 +109,7 @@ from flambeau.kernels.cpu.softmax import (
     softmax,
     softmax_backward,
 )
+from flambeau.kernels.cpu.transfer import transfer, transfer_backward
 from flambeau.kernels.reference.arrays import (
     accumulate,
     array,
@@ -210,5 +211,7 @@ __all__ = [
     "split",
     "tanh",
     "tanh_backward",
+    "transfer",
+    "transfer_backward",
     "zeros",
 ]

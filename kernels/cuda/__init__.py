@@ -109,6 +109,7 @@ from flambeau.kernels.cuda.softmax import (
     softmax,
     softmax_backward,
 )
+from flambeau.kernels.cuda.transfer import transfer, transfer_backward
 
 __all__ = [
     "abs",
@@ -204,6 +205,8 @@ __all__ = [
     "tanh",
     "tanh_backward",
     "to_device",
+    "transfer",
+    "transfer_backward",
     "wrap",
     "zeros",
 ]

@@ -115,6 +115,7 @@ from flambeau.kernels.reference.softmax import (
     softmax,
     softmax_backward,
 )
+from flambeau.kernels.reference.transfer import transfer, transfer_backward
 
 __all__ = [
     "abs",
@@ -208,5 +209,7 @@ __all__ = [
     "split",
     "tanh",
     "tanh_backward",
+    "transfer",
+    "transfer_backward",
     "zeros",
 ]
