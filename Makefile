@@ -29,6 +29,7 @@ check: $(READY)
 
 # the C kernels in a copy of the tree, watched by AddressSanitizer and UBSan
 SANITIZERS = $(foreach library,asan ubsan,$(shell $(CC) -print-file-name=lib$(library).so))
+WATCHED = $(addprefix tests/test_,modules.py conv.py recurrent.py optimize.py embedding.py)
 sanitize: $(READY)
 	mkdir -p build/sanitize/flambeau
 	tar cf - --exclude=./.* --exclude=./build --exclude=_native* . | tar xf - -C build/sanitize/flambeau
@@ -36,7 +37,7 @@ sanitize: $(READY)
 	  FLAMBEAU_SANITIZE=1 $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace && \
 	  LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 FLAMBEAU_MEMORY=numpy \
 	  PYTHONPATH=$(CURDIR)/build/sanitize \
-	  $(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider tests/test_modules.py -k cpu
+	  $(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider $(WATCHED) -k "cpu or not host"
 
 bench:
 	$(MAKE) EXTRAS=test,bench $(VENV)/.ready-test-bench
