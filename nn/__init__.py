@@ -79,6 +79,12 @@ from flambeau.nn.pooling import (
 from flambeau.nn.profile import profile
 from flambeau.nn.random import seed
 from flambeau.nn.recurrent import GRU, LSTM, RNN
+from flambeau.nn.reduction import (
+    MaxOver,
+    MeanOver,
+    MinOver,
+    SumOver,
+)
 from flambeau.nn.saving import load, save
 from flambeau.nn.shape import (
     Flatten,
@@ -166,7 +172,10 @@ __all__ = [
     "Loss",
     "MSELoss",
     "Max",
+    "MaxOver",
     "MaxPool2d",
+    "MeanOver",
+    "MinOver",
     "Mish",
     "Module",
     "Mul",
@@ -190,6 +199,7 @@ __all__ = [
     "Softplus",
     "Softshrink",
     "Softsign",
+    "SumOver",
     "Tanh",
     "Tanhshrink",
     "Threshold",

@@ -103,6 +103,12 @@ from flambeau.kernels.cpu.recurrent import (
     rnn,
     rnn_backward,
 )
+from flambeau.kernels.cpu.reduction import (
+    extreme_over,
+    extreme_over_backward,
+    sum_over,
+    sum_over_backward,
+)
 from flambeau.kernels.cpu.softmax import (
     log_softmax,
     log_softmax_backward,
@@ -159,6 +165,8 @@ __all__ = [
     "empty",
     "exp",
     "exp_backward",
+    "extreme_over",
+    "extreme_over_backward",
     "fill",
     "frames",
     "frames_sum",
@@ -209,6 +217,8 @@ __all__ = [
     "softplus",
     "softplus_backward",
     "split",
+    "sum_over",
+    "sum_over_backward",
     "tanh",
     "tanh_backward",
     "transfer",

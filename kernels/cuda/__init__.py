@@ -103,6 +103,12 @@ from flambeau.kernels.cuda.recurrent import (
     rnn,
     rnn_backward,
 )
+from flambeau.kernels.cuda.reduction import (
+    extreme_over,
+    extreme_over_backward,
+    sum_over,
+    sum_over_backward,
+)
 from flambeau.kernels.cuda.softmax import (
     log_softmax,
     log_softmax_backward,
@@ -152,6 +158,8 @@ __all__ = [
     "empty",
     "exp",
     "exp_backward",
+    "extreme_over",
+    "extreme_over_backward",
     "fill",
     "frames",
     "frames_sum",
@@ -202,6 +210,8 @@ __all__ = [
     "softplus",
     "softplus_backward",
     "split",
+    "sum_over",
+    "sum_over_backward",
     "tanh",
     "tanh_backward",
     "to_device",

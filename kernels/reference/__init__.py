@@ -109,6 +109,12 @@ from flambeau.kernels.reference.recurrent import (
     rnn,
     rnn_backward,
 )
+from flambeau.kernels.reference.reduction import (
+    extreme_over,
+    extreme_over_backward,
+    sum_over,
+    sum_over_backward,
+)
 from flambeau.kernels.reference.softmax import (
     log_softmax,
     log_softmax_backward,
@@ -157,6 +163,8 @@ __all__ = [
     "empty",
     "exp",
     "exp_backward",
+    "extreme_over",
+    "extreme_over_backward",
     "fill",
     "frames",
     "frames_sum",
@@ -207,6 +215,8 @@ __all__ = [
     "softplus",
     "softplus_backward",
     "split",
+    "sum_over",
+    "sum_over_backward",
     "tanh",
     "tanh_backward",
     "transfer",
