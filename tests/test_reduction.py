@@ -96,3 +96,19 @@ def test_values_and_gradients_are_those_of_pytorch(text, name, axis, keepdim, de
     assert y.shape == tuple(theirs.shape)
     np.testing.assert_allclose(y, theirs.detach().numpy(), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(dx, v.grad.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("text", ["MaxOver", "MinOver"])
+def test_extremes_of_long_rows_agree_with_the_reference(text, axis, dtype):
+    x = np.random.default_rng(1).integers(-9, 9, (5, 301)).astype(dtype)  # with many equals
+    x[1, [207, 250]], x[2, 0], x[3, 300] = np.nan, np.nan, np.inf
+    x = np.ascontiguousarray(x if axis == 1 else x.T)
+    dy, results = np.arange(1, 6).astype(dtype), []
+    for package in ("reference", "cpu"):
+        with kernels.use(package):
+            module = getattr(nn, text)(axis)
+            results.append((module(x), module.backward(x, dy)))
+    for expected, got in zip(*results, strict=True):
+        np.testing.assert_array_equal(got, expected)
