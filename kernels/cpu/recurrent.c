@@ -1,23 +1,27 @@
 /* Recurrent layers over all steps of a sequence, one layer in one direction.
 
    The gates of a step are the product of the state before it with W_hh, which is packed once for
-   all steps. Rows are cut into panels, units into blocks of TILE_COLUMNS; one panel of one block is
-   a part: its products for all gates, then the arithmetic of the gates on numbers that are still
-   in the first cache. Rows know nothing of each other, so each thread takes rows of its own
+   all steps; the state is read in place. Rows are cut into panels, units into blocks of PANEL. The
+   packed panels of W_hh are met in the order in which they lie, each by all rows of the thread
+   while it is in the first cache and the next one is fetched; then the arithmetic of the gates
+   follows for the block. Rows know nothing of each other, so each thread takes rows of its own
    through all steps and waits for nobody; only when rows are few the threads share the units, with
-   a barrier after each step. What a part makes of the state it packs for the next step, into one
-   of two buffers in turn: the other one is still being read. */
+   a barrier after each step. */
 #include "exponential.h"
+#include "panels.h"
 
 enum cell { LSTM, GRU, RNN_TANH, RNN_RELU };
 
-enum { ROWS_OF_A_THREAD = 4 }; /* with fewer the threads share the units */
+enum {
+  ROWS_OF_A_THREAD = 4, /* with fewer the threads share the units */
+  STEP_DEPTH = 256      /* of a panel of W_hh in one go */
+};
 
 struct recurrence {
   i64 cell, gates, n, h, panels;
   i64 depth; /* of the product of one step */
   int by_rows;
-  real *left[2], *right; /* packed: the state or its gradients, in turn; W_hh */
+  real *right; /* W_hh, packed */
 };
 
 /* A part of one step: rows `row` to row + rows, units `unit` to unit + units. */
@@ -35,51 +39,47 @@ static struct recurrence recurrence_of(i64 cell, i64 n, i64 h, i64 backward, i64
   i64 gates = cell == LSTM ? 4 : cell == GRU ? 3 : 1, depth = backward ? gates * h : h;
   int by_rows = n >= threads * ROWS_OF_A_THREAD;
   i64 panels = by_rows ? pieces(pieces(n, TILE_ROWS), threads) * threads : pieces(n, TILE_ROWS);
-  struct recurrence r = {cell, gates, n, h, panels, depth, by_rows, {work, work}, work};
-  if (work) {
-    r.left[1] += panels * depth * LEFT_PITCH;
-    r.right += 2 * panels * depth * LEFT_PITCH;
-  }
-  return r;
+  return (struct recurrence){cell, gates, n, h, panels, depth, by_rows, work};
 }
 
 /* The numbers of work that `recurrent` (backward 0) or `recurrent_backward` (1) needs. */
 i64 KERNEL(recurrent_work)(const real *x, i64 n, i64 h, i64 cell, i64 threads, i64 backward) {
   struct recurrence r = recurrence_of(cell, n, h, backward, threads, NULL);
-  i64 columns = pieces(h, TILE_COLUMNS) * TILE_COLUMNS;
-  return 2 * r.panels * r.depth * LEFT_PITCH + r.gates * h * columns;
+  return r.gates * h * pieces(h, PANEL) * PANEL;
 }
 
 INLINE struct share share_of(const struct recurrence *r) {
   i64 count = omp_get_num_threads(), id = omp_get_thread_num();
-  i64 blocks = pieces(r->h, TILE_COLUMNS), panels = r->panels;
+  i64 blocks = pieces(r->h, PANEL), panels = r->panels;
   return r->by_rows ? (struct share){panels * id / count, panels * (id + 1) / count, 0, blocks}
                     : (struct share){0, panels, blocks * id / count, blocks * (id + 1) / count};
 }
 
 INLINE struct part part_of(const struct recurrence *r, i64 panel, i64 block) {
-  i64 row = r->n * panel / r->panels, unit = block * TILE_COLUMNS;
+  i64 row = r->n * panel / r->panels, unit = block * PANEL;
   return (struct part){panel, row,  r->n * (panel + 1) / r->panels - row,
-                       block, unit, min_i64(r->h - unit, TILE_COLUMNS)};
+                       block, unit, min_i64(r->h - unit, PANEL)};
 }
 
-/* For each part of a share: all panels of a block, while the block's W_hh is in the caches. */
-#define PARTS(own)                                            \
-  for (i64 block = own.block; block < own.block_end; block++) \
-    for (i64 panel = own.panel; panel < own.panel_end; panel++)
-
-/* Pack columns [p.unit, p.unit + p.units) of x (n, h; rows `pitch` apart) from depth `at` on. */
-static void pack_left(const struct recurrence *r, struct part p, const real *x, i64 pitch,
-                      i64 at, real *left) {
-  pack(x + p.row * pitch + p.unit, pitch, 1, p.rows, p.units, LEFT_PITCH,
-       left + (p.panel * r->depth + at + p.unit) * LEFT_PITCH);
-}
-
-/* c (rows, units; rows `pitch` apart) = or += packed left times one packed panel of W_hh. */
-INLINE void part_product(const struct recurrence *r, struct part p, const real *left, i64 panel,
-                         real *c, i64 pitch, int add) {
-  tile_in(p.rows, p.units, r->depth, left + p.panel * r->depth * LEFT_PITCH,
-          r->right + panel * r->depth * TILE_COLUMNS, c, pitch, (struct start){.add = add});
+/* c (n, units; rows `pitch` apart) = or += left (n, depth) times one packed panel of W_hh, for the
+   rows of a share. A few rows of depth at a time, which stay in the first cache. */
+static void block_product(const struct recurrence *r, const struct share *own, i64 block,
+                          const real *left, i64 panel, real *c, i64 pitch, int add) {
+  i64 terms = pieces(r->depth, pieces(r->depth, STEP_DEPTH));
+  const real *right = r->right + panel * r->depth * PANEL;
+  for (i64 k = 0; k < r->depth; k += terms) {
+    i64 length = min_i64(terms, r->depth - k);
+    struct reach reach = {1, 0, 1, 0, length, right + (k + length) * PANEL};
+    for (i64 i = own->panel; i < own->panel_end; i++) {
+      struct part p = part_of(r, i, block);
+      real *to = c + p.row * pitch + p.unit;
+      struct finish finish = finish_of(NULL, add || k ? to : NULL, NULL);
+      if (p.rows > 0)
+        panel_tile(p.rows, p.units, &reach, left + p.row * r->depth + k, r->depth,
+                   right + k * PANEL, to, pitch, &finish);
+      reach.next += length / 4 * PANEL;
+    }
+  }
 }
 
 /* The place of a step in an array of all steps, which may be missing. */
@@ -145,21 +145,24 @@ INLINE void rnn_cell(struct step s, struct part p, i64 h, int relu) {
   }
 }
 
-static void forward_part(const struct recurrence *r, struct part p, struct step s,
-                         const real *left, real *next) {
+/* A block of units of one step, for the rows of a share. */
+static void forward_block(const struct recurrence *r, const struct share *own, i64 block,
+                          struct step s) {
   i64 h = r->h, wide = r->gates * h;
   for (i64 gate = 0; gate < r->gates; gate++) {
     int apart = r->cell == GRU && gate == 2; /* the reset gate weighs this product alone */
-    real *c = apart ? s.hidden + p.row * h + p.unit : s.gates + p.row * wide + gate * h + p.unit;
-    part_product(r, p, left, p.block * r->gates + gate, c, apart ? h : wide, !apart);
+    block_product(r, own, block, s.h0, block * r->gates + gate,
+                  apart ? s.hidden : s.gates + gate * h, apart ? h : wide, !apart);
   }
-  if (r->cell == LSTM)
-    lstm_cell(s, p, h);
-  else if (r->cell == GRU)
-    gru_cell(s, p, h);
-  else
-    rnn_cell(s, p, h, r->cell == RNN_RELU);
-  pack_left(r, p, s.y, h, 0, next);
+  for (i64 panel = own->panel; panel < own->panel_end; panel++) {
+    struct part p = part_of(r, panel, block);
+    if (r->cell == LSTM)
+      lstm_cell(s, p, h);
+    else if (r->cell == GRU)
+      gru_cell(s, p, h);
+    else
+      rnn_cell(s, p, h, r->cell == RNN_RELU);
+  }
 }
 
 /* gates (steps, n, g h): W_ih x, becomes the gates; y (steps, n, h) is the same array for an RNN.
@@ -168,16 +171,15 @@ void KERNEL(recurrent)(const real *h0, const real *c0, const real *w, const real
                        const real *b_hidden, real *gates, real *hidden, real *y, real *c, i64 cell,
                        i64 steps, i64 n, i64 h, i64 reverse, i64 threads, real *work) {
   const struct recurrence r = recurrence_of(cell, n, h, 0, threads, work);
-  i64 plane = n * h, wide = r.gates * plane, blocks = pieces(h, TILE_COLUMNS);
+  i64 plane = n * h, wide = r.gates * plane, blocks = pieces(h, PANEL);
 #pragma omp parallel num_threads(threads)
   {
     struct share own = share_of(&r);
-    PARTS(own) pack_left(&r, part_of(&r, panel, block), h0, h, 0, r.left[0]);
 #pragma omp for schedule(static)
     for (i64 panel = 0; panel < blocks * r.gates; panel++) {
-      i64 unit = panel / r.gates * TILE_COLUMNS, row = panel % r.gates * h + unit;
-      pack_right((struct matrix){w + row * h, 1, h}, min_i64(h - unit, TILE_COLUMNS), h,
-                 r.right + panel * h * TILE_COLUMNS);
+      i64 unit = panel / r.gates * PANEL, row = panel % r.gates * h + unit;
+      pack_right((struct matrix){w + row * h, 1, h}, min_i64(h - unit, PANEL), h,
+                 r.right + panel * h * PANEL);
     }
     for (i64 step = 0; step < steps; step++) {
       i64 t = reverse ? steps - 1 - step : step, before = reverse ? t + 1 : t - 1;
@@ -185,8 +187,7 @@ void KERNEL(recurrent)(const real *h0, const real *c0, const real *w, const real
                        .y = y + t * plane, .c = (real *)step_of(c, t, plane), .b = b,
                        .b_hidden = b_hidden, .h0 = step ? y + before * plane : h0,
                        .c0 = step ? step_of(c, before, plane) : c0};
-      PARTS(own)
-        forward_part(&r, part_of(&r, panel, block), s, r.left[step % 2], r.left[(step + 1) % 2]);
+      for (i64 block = own.block; block < own.block_end; block++) forward_block(&r, &own, block, s);
       if (!r.by_rows) {
 #pragma omp barrier
       }
@@ -254,24 +255,26 @@ INLINE void rnn_back(struct step_back s, struct part p, i64 h, int relu) {
   }
 }
 
-/* dh of these rows and units from the gradients of the gates one step later */
-INLINE void state_back(const struct recurrence *r, struct part p, real *dh, const real *left) {
-  part_product(r, p, left, p.block, dh + p.row * r->h + p.unit, r->h, r->cell == GRU);
+/* A block of dh from the gradients of the gates one step later, for the rows of a share. */
+static void state_back(const struct recurrence *r, const struct share *own, i64 block, real *dh,
+                       const real *later) {
+  block_product(r, own, block, later, block, dh, r->h, r->cell == GRU);
 }
 
-static void backward_part(const struct recurrence *r, struct part p, struct step_back s,
-                          const real *left, real *next) {
+/* A block of units of one step; later: the gradients of the gates one step later, or NULL. */
+static void backward_block(const struct recurrence *r, const struct share *own, i64 block,
+                           struct step_back s, const real *later) {
   i64 h = r->h;
-  if (left) state_back(r, p, s.dh, left);
-  if (r->cell == LSTM)
-    lstm_back(s, p, h);
-  else if (r->cell == GRU)
-    gru_back(s, p, h);
-  else
-    rnn_back(s, p, h, r->cell == RNN_RELU);
-  const real *packed = r->cell == GRU ? s.da_hidden : s.da;
-  for (i64 gate = 0; gate < r->gates; gate++)
-    pack_left(r, p, packed + gate * h, r->gates * h, gate * h, next);
+  if (later) state_back(r, own, block, s.dh, later);
+  for (i64 panel = own->panel; panel < own->panel_end; panel++) {
+    struct part p = part_of(r, panel, block);
+    if (r->cell == LSTM)
+      lstm_back(s, p, h);
+    else if (r->cell == GRU)
+      gru_back(s, p, h);
+    else
+      rnn_back(s, p, h, r->cell == RNN_RELU);
+  }
 }
 
 /* dh, dc (n, h): of the last state, become those of the first. da (steps, n, g h): the gradients
@@ -282,15 +285,16 @@ void KERNEL(recurrent_backward)(const real *h0, const real *c0, const real *w, c
                                 i64 cell, i64 steps, i64 n, i64 h, i64 reverse, i64 threads,
                                 real *work) {
   const struct recurrence r = recurrence_of(cell, n, h, 1, threads, work);
-  i64 plane = n * h, wide = r.gates * plane, blocks = pieces(h, TILE_COLUMNS);
+  i64 plane = n * h, wide = r.gates * plane, blocks = pieces(h, PANEL);
 #pragma omp parallel num_threads(threads)
   {
     struct share own = share_of(&r);
+    const real *later = NULL; /* the gradients of the gates that W_hh makes, one step later */
 #pragma omp for schedule(static)
     for (i64 block = 0; block < blocks; block++)
-      pack_right((struct matrix){w + block * TILE_COLUMNS, h, 1},
-                 min_i64(h - block * TILE_COLUMNS, TILE_COLUMNS), r.depth,
-                 r.right + block * r.depth * TILE_COLUMNS);
+      pack_right((struct matrix){w + block * PANEL, h, 1},
+                 min_i64(h - block * PANEL, PANEL), r.depth,
+                 r.right + block * r.depth * PANEL);
     for (i64 step = 0; step < steps; step++) {
       i64 t = reverse ? step : steps - 1 - step, before = reverse ? t + 1 : t - 1;
       int first = step == steps - 1; /* of the way forward: before it are h0 and c0 */
@@ -300,14 +304,14 @@ void KERNEL(recurrent_backward)(const real *h0, const real *c0, const real *w, c
                             .gates = step_of(gates, t, wide), .dh = dh, .dc = dc,
                             .hidden = step_of(hidden, t, plane), .da = da + t * wide,
                             .da_hidden = (real *)step_of(da_hidden, t, wide)};
-      const real *left = step ? r.left[step % 2] : NULL;
-      PARTS(own) backward_part(&r, part_of(&r, panel, block), s, left, r.left[(step + 1) % 2]);
+      for (i64 block = own.block; block < own.block_end; block++)
+        backward_block(&r, &own, block, s, later);
+      later = r.cell == GRU ? s.da_hidden : s.da;
       if (!r.by_rows) {
 #pragma omp barrier
       }
     }
-    PARTS(own) state_back(&r, part_of(&r, panel, block), dh, r.left[steps % 2]);
+    for (i64 block = own.block; block < own.block_end; block++)
+      state_back(&r, &own, block, dh, later);
   }
 }
-
-#undef PARTS
