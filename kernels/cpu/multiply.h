@@ -1,7 +1,7 @@
 /* MULTIPLY_ADD(sum, a, b): sum += a b, three vectors, the sum staying in its register.
 
    Left to choose among the forms of this instruction the compiler takes such that overwrite a
-   factor, and then moves registers about, which costs up to a fifth of a product's speed. */
+   factor, and then moves registers about. */
 #pragma once
 
 #if defined(ISA_IS_AVX2) || defined(ISA_IS_AVX512)

@@ -92,7 +92,7 @@ INLINE void output_vector(const int m, const real *sums, i64 apart, i64 rows, i6
 #pragma GCC unroll 6
     for (int j = 0; j < m; j++) __builtin_prefetch(y + i * y_row + (j + m) * y_column, 1, 3);
 #pragma GCC unroll 6
-  for (int i = 0; i < m; i++) /* the next tile's place: an eighth of the time is saved */
+  for (int i = 0; i < m; i++) /* the next tile's place */
 #pragma GCC unroll 6
     for (int j = m; j < 2 * m; j++) __builtin_prefetch(y + i * y_row + j * y_column, 1);
 #pragma GCC unroll 6
