@@ -2,6 +2,7 @@
 
 from flambeau.nngraph.graph import Graph
 from flambeau.nngraph.node import Node, inputs, join
+from flambeau.nngraph.optimized import OptimizedGraph
 from flambeau.nngraph.optimizing import optimize
 
-__all__ = ["Graph", "Node", "inputs", "join", "optimize"]
+__all__ = ["Graph", "Node", "OptimizedGraph", "inputs", "join", "optimize"]

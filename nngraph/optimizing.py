@@ -8,6 +8,7 @@ import numpy as np
 
 from flambeau import nn
 from flambeau.nngraph.graph import Graph, Step
+from flambeau.nngraph.optimized import OptimizedGraph
 
 BOUNDS = {nn.ReLU: (0.0, None), nn.ReLU6: (0.0, 6.0)}
 FOLDED = nn.BatchNorm2d, nn.Scale
@@ -24,7 +25,7 @@ class Op:
 
 
 def optimize(network):
-    """A Graph that computes what the network computes in evaluation, in fewer and larger steps.
+    """An OptimizedGraph that computes what the network does in evaluation, in fewer, larger steps.
 
     network: any module; it is left as it was. Sequential, Concat, ConcatTable and Graph are laid
     out flat, under dotted names. Dropout and Identity are left out; BatchNorm2d and Scale are
@@ -318,7 +319,7 @@ def wired(ops, sources, outs, aliases):
             todo += [parent for parent, _ in op.inputs]
     ops = [op for op in ops if id(op) in used or op in sources]
     slots = {id(op): i for i, op in enumerate(ops)}
-    graph = Graph.__new__(Graph)
+    graph = OptimizedGraph.__new__(OptimizedGraph)
     graph.steps = tuple(
         Step(op.name, tuple((slots[id(p)], path) for p, path in op.inputs), op.where) for op in ops
     )

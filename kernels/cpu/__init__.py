@@ -1,5 +1,6 @@
 """C kernels for NumPy arrays, compiled by the package's own build (see build.py)."""
 
+from flambeau.kernels.cpu import recording  # noqa: F401  what OptimizedGraph records with
 from flambeau.kernels.cpu.activation import (
     clamp,
     clamp_backward,

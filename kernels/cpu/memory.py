@@ -8,6 +8,7 @@ do not notice. Small ones come from NumPy.
 
 import math
 import os
+import threading
 
 import numpy as np
 
@@ -19,6 +20,7 @@ if os.environ.get("FLAMBEAU_MEMORY") == "numpy":  # lets sanitizers see where an
     LARGE = math.inf
 
 _own, _buffer, _allocate, _release = ffi.gc, ffi.buffer, lib.memory_allocate, lib.memory_release
+arena = None  # where a recording takes its memory, see recording.py
 
 
 def empty(shape, dtype):
@@ -29,12 +31,57 @@ def empty(shape, dtype):
     """
     dtype = np.dtype(dtype)
     size = dtype.itemsize * (math.prod(shape) if isinstance(shape, (tuple, list)) else int(shape))
+    if arena is not None and arena.is_mine():
+        return np.ndarray(shape, dtype, _buffer(arena.block(size), size))
     if size < LARGE or dtype.hasobject:
         return np.empty(shape, dtype)
-    start = _allocate(min(size, MOST))
-    if not start:
+    owner = allocated(size)
+    if owner is None:
         raise MemoryError(f"an array of shape {shape} and dtype {dtype} needs {size} bytes")
-    return np.ndarray(shape, dtype, _buffer(_own(start, _release), size))
+    return np.ndarray(shape, dtype, _buffer(owner, size))
+
+
+def allocated(size):
+    """The owner of a new block of memory, None where there is not so much."""
+    start = _allocate(min(size, MOST))
+    return _own(start, _release) if start else None
+
+
+class Arena:
+    """Memory that is used again as its arrays die and goes back when the last of them has died.
+
+    It serves the Python thread that made it. Unlike what `empty` gives otherwise, a block stays
+    the arena's when nothing uses it: where an array lay in it an array may lie again.
+    """
+
+    def __init__(self):
+        self.thread = threading.get_ident()
+        self.blocks, self.spare = [], []  # (size, owner); a free one is in both
+
+    def is_mine(self):
+        """True in the Python thread that made the arena."""
+        return self.thread == threading.get_ident()
+
+    def block(self, size):
+        """The owner of a block: the smallest free one that is large enough, else a new one."""
+        fits = [block for block in self.spare if block[0] >= size]
+        block = min(fits, key=lambda block: block[0], default=None)
+        if block is None:
+            block = size, allocated(max(1, size))
+            if block[1] is None:
+                raise MemoryError(f"a recording needs a block of {size} bytes more")
+            self.blocks.append(block)
+        else:
+            self.spare.remove(block)
+        return _own(block[1], lambda _: self.spare.append(block))
+
+    def holds(self, address):
+        """True when a block of the arena is at that address."""
+        for size, owner in self.blocks:
+            start = int(ffi.cast("uintptr_t", owner))
+            if start <= address < start + max(1, size):
+                return True
+        return False
 
 
 def copy(x):

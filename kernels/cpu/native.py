@@ -18,7 +18,7 @@ POINTER = {
     np.dtype("i8"): ffi.typeof("long long[]"),
     np.dtype("u1"): ffi.typeof("unsigned char[]"),
 }
-PLAIN = {dtype: ffi.typeof(f"{name} *") for dtype, name in REAL.items()}
+PLAIN = {dtype: ffi.typeof(kind.cname.replace("[]", " *")) for dtype, kind in POINTER.items()}
 TABLE = {dtype: ffi.typeof(f"{name} *[]") for dtype, name in REAL.items()}
 
 
@@ -39,6 +39,7 @@ isa = _chosen()
 _functions = {}
 _threads = None  # the number that was asked for
 _adopted = threading.local()  # .threads: the number that OpenMP knows in this Python thread
+recorder = None  # the Recording that is being made, see recording.py
 
 
 def set_threads(n):
@@ -65,9 +66,10 @@ def call(name, *args):
     A list of arrays of one dtype becomes a table of pointers. The first array's dtype picks the
     variant. Arrays must be C-contiguous.
     """
-    if _threads is not None and getattr(_adopted, "threads", None) != _threads:
-        _adopted.threads = _threads
-        lib.adopt_threads()
+    if _threads is not None:
+        adopt()
+    if recorder is not None and recorder.is_mine():
+        return recorder.call(name, args)
     dtype, passed = None, []
     for a in args:  # all here, in one loop: small layers take no longer than their calls
         if isinstance(a, ndarray):
@@ -81,15 +83,25 @@ def call(name, *args):
             dtype = dtype or kind
             a = ffi.new(TABLE[kind], [from_buffer(POINTER[kind], part) for part in a])
         passed.append(a)
-    function = _functions.get((name, dtype)) or _found(name, dtype)
+    function = _functions.get((name, dtype)) or found(name, dtype)
     return function(*passed)
 
 
-def _found(name, dtype):
+def adopt():
+    """Let OpenMP know the number of threads that was asked for in this Python thread too."""
+    if getattr(_adopted, "threads", None) != _threads:
+        _adopted.threads = _threads
+        lib.adopt_threads()
+
+
+def found(name, dtype):
+    """The C function for the element type and this processor."""
     function = _functions[name, dtype] = getattr(lib, f"{name}_{REAL[dtype]}_{isa}")
     return function
 
 
 def address(x):
     """The place of the first element of an array of any strides, as an argument of `call`."""
+    if recorder is not None and recorder.is_mine():
+        return recorder.place(x)
     return ffi.cast(PLAIN[x.dtype], x.__array_interface__["data"][0])
