@@ -5,6 +5,12 @@
    is copied first, with its zeros, into memory that stays in the caches. */
 #include "panels.h"
 
+enum { /* bytes */
+  NEAREST = 16 << 10, /* of weights that stay in the first-level cache */
+  NEAR = 100 << 10,   /* of weights that stay in the second-level cache */
+  FAR = 1 << 20       /* of results that do not */
+};
+
 struct conv_last {
   i64 n, groups, c, h, w; /* source (n, groups * c, h, w) */
   i64 k, p, q;            /* weights (groups, k, c, p, q), packed */
@@ -129,34 +135,59 @@ static struct windows windows_of(const struct conv_last *s, const struct strip *
        together ? s->q * s->c : s->c, NULL}};
 }
 
-/* All windows of a strip by one panel. */
-static void strip_panel(const struct conv_last *s, const struct strip *t,
-                        const struct windows *windows, const real *w, i64 first, real *y,
-                        const struct finish *finish) {
-  i64 k = s->pitch, channel = t->group * s->k + first;
+/* Piece g of line i of a strip's windows by the panel whose results begin at `first`. */
+INLINE void strip_tile(const struct conv_last *s, const struct strip *t,
+                       const struct windows *windows, i64 i, i64 g, const struct reach *reach,
+                       const real *w, i64 first, real *y, const struct finish *finish) {
+  i64 j = panel_row(windows->columns, g), rows = panel_row(windows->columns, g + 1) - j;
+  i64 window = (t->image * s->grid_h + t->line + i) * s->grid_w + t->column + j;
+  i64 channel = t->group * s->k + first, offset = window * s->pitch + channel;
+  struct finish here = finish_at(finish, channel, offset);
+  panel_tile(rows, min_i64(s->k - first, PANEL), reach,
+             windows->x + i * windows->line_step + j * windows->step, windows->step, w, y + offset,
+             s->pitch, &here);
+}
+
+/* All windows of a strip by one panel after another. w: of the first of `count` panels, `size`
+   apart, whose results begin at `first`. */
+static void panel_by_panel(const struct conv_last *s, const struct strip *t,
+                           const struct windows *windows, const real *w, i64 size, i64 first,
+                           i64 count, real *y, const struct finish *finish) {
   struct reach reach = windows->reach;
-  reach.next = w + s->p * s->q * s->c * PANEL;
+  for (i64 k = 0; k < count; k++, w += size, first += PANEL) {
+    reach.next = w + size;
+    for (i64 i = 0; i < windows->lines; i++)
+      for (i64 g = 0; g < pieces(windows->columns, TILE_ROWS); g++) {
+        strip_tile(s, t, windows, i, g, &reach, w, first, y, finish);
+        reach.next += windows->depth * PANEL / 4;
+      }
+  }
+}
+
+/* The same, one tile of windows after another by all panels: y is written from front to back. */
+static void tile_by_tile(const struct conv_last *s, const struct strip *t,
+                         const struct windows *windows, const real *w, i64 size, i64 first,
+                         i64 count, real *y, const struct finish *finish) {
+  struct reach reach = windows->reach;
   for (i64 i = 0; i < windows->lines; i++)
-    for (i64 g = 0; g < pieces(windows->columns, TILE_ROWS); g++) {
-      i64 j = panel_row(windows->columns, g), rows = panel_row(windows->columns, g + 1) - j;
-      i64 window = (t->image * s->grid_h + t->line + i) * s->grid_w + t->column + j;
-      i64 offset = window * k + channel;
-      struct finish here = finish_at(finish, channel, offset);
-      panel_tile(rows, min_i64(s->k - first, PANEL), &reach,
-                 windows->x + i * windows->line_step + j * windows->step, windows->step, w,
-                 y + offset, k, &here);
-      reach.next += windows->depth * PANEL / 4;
-    }
+    for (i64 g = 0; g < pieces(windows->columns, TILE_ROWS); g++)
+      for (i64 k = 0; k < count; k++) {
+        reach.next = w + k * size;
+        strip_tile(s, t, windows, i, g, &reach, reach.next, first + k * PANEL, y, finish);
+      }
 }
 
 /* The panels from `from` to `till`; skip: numbers of each window that went before. */
 static void strip_panels(const struct conv_last *s, const struct strip *t,
                          const struct windows *windows, const real *w, i64 skip, i64 from,
                          i64 till, real *y, const struct finish *finish) {
-  i64 panels = pieces(s->k, PANEL), size = s->p * s->q * s->c * PANEL;
-  for (i64 i = from; i < till; i++)
-    strip_panel(s, t, windows, w + (t->group * panels + i) * size + skip * PANEL, i * PANEL, y,
-                finish);
+  i64 size = s->p * s->q * s->c * PANEL, panels = pieces(s->k, PANEL);
+  i64 bytes = (till - from) * size * sizeof(real);
+  i64 results = s->n * s->grid_h * s->grid_w * s->k * sizeof(real);
+  i64 small = bytes <= NEAREST || (bytes <= NEAR && results > FAR);
+  w += (t->group * panels + from) * size + skip * PANEL;
+  (small ? tile_by_tile : panel_by_panel)(s, t, windows, w, size, from * PANEL, till - from, y,
+                                          finish);
 }
 
 /* The same where what the windows read is gathered first, some rows of taps at a time: tiles then

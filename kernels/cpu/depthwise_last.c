@@ -1,7 +1,12 @@
 /* Convolution channel by channel with channels lying together: vectors of channels, for some
    windows side by side. Taps outside of the image are left out, so that nothing is copied. */
 
-enum { WINDOWS_AT_ONCE = 4 };
+enum {
+  WINDOWS_AT_ONCE = 4,
+  WINDOWS_IN_RUN = 7, /* windows at once where taps are few: their sums and a row of taps fill the registers */
+  WINDOWS_IN_PART = 4,
+  MOST_TAPS = 5
+};
 
 /* Of `count` taps, `step` apart from `place` on, those inside of an image of a size. */
 struct taps {
@@ -55,6 +60,87 @@ INLINE void depthwise_windows(const int count, const struct conv_last *s, const 
   }
 }
 
+/* Rows of 3 or 5 taps side by side, the commonest, and windows one or two pixels apart: what is
+   read of a row is loaded once for all the windows that it lies in. inside: of the pixels that the
+   windows read of a row, those in the image. */
+INLINE void depthwise_run(const int count, const int taps, const int stride,
+                          const struct conv_last *s, const real *x, const real *w,
+                          struct taps down, struct taps inside, i64 c, real *y,
+                          const struct finish *finish) {
+  struct finish here = finish_at(finish, c, c);
+  vec sum[WINDOWS_IN_RUN];
+#pragma GCC unroll 8
+  for (int j = 0; j < count; j++) sum[j] = here.bias ? load(here.bias) : (vec){0};
+  for (i64 p = down.from; p < down.till; p++) {
+    const real *at = x + p * s->step_h * s->x_row + c, *weight = w + p * taps * s->c + c;
+    vec row[MOST_TAPS];
+#pragma GCC unroll 5
+    for (int q = 0; q < taps; q++) {
+      row[q] = load(weight + q * s->c);
+      OPAQUE_VECTOR(row[q]);
+    }
+#pragma GCC unroll 17
+    for (int i = 0; i < (count - 1) * stride + taps; i++, at += s->x_column) {
+      if (i < inside.from || i >= inside.till) continue;
+      vec v = load(at);
+#pragma GCC unroll 8
+      for (int j = 0; j < count; j++)
+        if (i >= j * stride && i < j * stride + taps) MULTIPLY_ADD(sum[j], row[i - j * stride], v);
+    }
+  }
+#pragma GCC unroll 8
+  for (int j = 0; j < count; j++) finish_vector(sum[j], j * s->c, LANES, y + c, &here);
+}
+
+/* The same for the vectors from `first` to `till` of `count` windows. */
+INLINE void depthwise_runs(const int taps, const int stride, i64 count, const struct conv_last *s,
+                           const real *x, const real *w, struct taps down, struct taps inside,
+                           i64 first, i64 till, real *y, const struct finish *finish) {
+  const struct taps all = {0, (WINDOWS_IN_RUN - 1) * stride + taps};
+  for (i64 i = first; i < till; i++) {
+    i64 c = min_i64(i * LANES, s->c - LANES);
+    if (count == WINDOWS_IN_RUN && inside.from == all.from && inside.till == all.till)
+      depthwise_run(WINDOWS_IN_RUN, taps, stride, s, x, w, down, all, c, y, finish);
+    else if (count == WINDOWS_IN_RUN)
+      depthwise_run(WINDOWS_IN_RUN, taps, stride, s, x, w, down, inside, c, y, finish);
+    else if (count == WINDOWS_IN_PART)
+      depthwise_run(WINDOWS_IN_PART, taps, stride, s, x, w, down, inside, c, y, finish);
+    else
+      depthwise_run(1, taps, stride, s, x, w, down, inside, c, y, finish);
+  }
+}
+
+/* Whether there are loops written out for these windows. */
+INLINE int comes_in_runs(const struct conv_last *s) {
+  return (s->q == 3 || s->q == 5) && (s->stride_w == 1 || s->stride_w == 2) && s->step_w == 1;
+}
+
+/* How many windows are computed at once where so many are left. */
+INLINE i64 run_of(i64 left) {
+  return left >= WINDOWS_IN_RUN ? WINDOWS_IN_RUN : left >= WINDOWS_IN_PART ? WINDOWS_IN_PART : 1;
+}
+
+/* One line of windows in runs. x, y: of the image; other in finish: likewise. */
+static void depthwise_line_in_runs(const struct conv_last *s, const real *x, const real *w,
+                                   i64 line, i64 first, i64 till, real *y,
+                                   const struct finish *finish) {
+  i64 top = line * s->stride_h - s->pad_h;
+  struct taps down = taps_inside(top, s->step_h, s->p, s->h);
+  for (i64 j = 0, count; j < s->grid_w; j += count) {
+    count = run_of(s->grid_w - j);
+    i64 left = j * s->stride_w - s->pad_w, pixel = (line * s->grid_w + j) * s->c;
+    struct taps inside = taps_inside(left, 1, (count - 1) * s->stride_w + s->q, s->w);
+    struct finish here = finish_at(finish, 0, pixel);
+    const real *from = x + top * s->x_row + left * s->x_column;
+#define CASE(taps, stride)                                                                   \
+  case 2 * taps + stride:                                                                    \
+    depthwise_runs(taps, stride, count, s, from, w, down, inside, first, till, y + pixel, &here); \
+    break;
+    switch (2 * s->q + s->stride_w) { CASE(3, 1) CASE(3, 2) CASE(5, 1) CASE(5, 2) }
+#undef CASE
+  }
+}
+
 /* One line of windows. x, y: of the image; other in finish: likewise. */
 static void depthwise_line(const struct conv_last *s, const real *x, const real *w, i64 line,
                            i64 first, i64 till, real *y, const struct finish *finish) {
@@ -91,8 +177,11 @@ void KERNEL(depthwise_last)(const real *x, const real *w, const real *b, const r
     i64 line = strip % down * s->lines, till = min_i64(line + s->lines, s->grid_h);
     i64 start = image * s->grid_h * s->grid_w * s->c;
     struct finish here = finish_at(&finish, 0, start);
+    i64 first = vectors * share / s->panels, last = vectors * (share + 1) / s->panels;
     for (; line < till; line++)
-      depthwise_line(s, x + image * s->x_image, w, line, vectors * share / s->panels,
-                     vectors * (share + 1) / s->panels, y + start, &here);
+      if (comes_in_runs(s))
+        depthwise_line_in_runs(s, x + image * s->x_image, w, line, first, last, y + start, &here);
+      else
+        depthwise_line(s, x + image * s->x_image, w, line, first, last, y + start, &here);
   }
 }
