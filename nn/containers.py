@@ -1,8 +1,12 @@
 """Modules made of modules."""
 
+import itertools
+
 from flambeau import kernels
 from flambeau.nn import saving
+from flambeau.nn.activation import ReLU
 from flambeau.nn.module import Module, who
+from flambeau.nn.normalization import NORMS
 
 
 class Container(Module):
@@ -114,39 +118,45 @@ class Container(Module):
         """Note on an error which layer it passed."""
         error.add_note(f"in layer {name} of {type(self).__name__}")
 
-    def run(self, name, x, keep=None, shared=(), inner=False):
+    def run(self, name, x, keep=None, shared=(), inner=False, relu=False):
         """The output of one child; what it must keep for backward goes into the dictionary `keep`.
 
         shared: see `overlapping`; what these children save would be overwritten.
         inner: True when the output goes to other modules only.
+        relu: True when the child, a BatchNorm, computes the ReLU behind it too.
         """
         module = self.named[name]
         try:
             module.inner = inner
-            y = module.forward(x)
+            y = module.forward_relu(x) if relu else module.forward(x)
         except Exception as error:
             self.at(error, name)
             raise
         finally:
             module.inner = False
         if keep is not None:
-            keep[name] = x, module.take_saved() if name in shared else None
+            keep[name] = x, module.take_saved() if name in shared else None, y if relu else None
         return y
 
     def run_back(self, name, kept, dy, want_dx):
         """The gradient of one child's input, after `run`; None where nobody wants it."""
         module = self.named[name]
-        x, state = kept[name]
+        x, state, y = kept[name]
         if not want_dx and not module.learns():
             return None
         module.want_dx = want_dx
         if state is not None:
             module.put_saved(state)
         try:
-            return module.backward(x, dy)
+            return module.backward(x, dy) if y is None else module.backward_relu(x, y, dy)[0]
         except Exception as error:
             self.at(error, name)
             raise
+
+
+def as_it_is(module, *kinds):
+    """True for a module of just such a class whose methods nobody has put others in place of."""
+    return type(module) in kinds and not {"forward", "backward"} & vars(module).keys()
 
 
 def overlapping(named):
@@ -201,12 +211,29 @@ class Sequential(Container):
 
     def _keeping(self, x):
         kept, shared = {}, overlapping(self.named)
+        relus = self._relus(shared)
         for name in self.named:
+            if name in kept:
+                continue
             inner = self.inner or len(kept) + 1 < len(self.named)  # the last y is the caller's
-            x = self.run(name, x, kept, shared, inner)
-            if self.named[name].from_output and inner:
-                kept[name] = x, kept[name][1]  # what came in dies
+            x = self.run(name, x, kept, shared, inner, name in relus)
+            if name in relus:
+                kept[relus[name]] = None
+            elif self.named[name].from_output and inner:
+                kept[name] = x, *kept[name][1:]  # what came in dies
         return x, kept
+
+    def _relus(self, shared):
+        """{name of a BatchNorm in training: name of the ReLU behind it}, computed as one."""
+        items = list(self.named.items())
+        if not self.inner:
+            items = items[:-1]  # the last y is the caller's, who may change it
+        return {
+            name: behind
+            for (name, m), (behind, relu) in itertools.pairwise(items)
+            if as_it_is(m, *NORMS) and m.training and as_it_is(relu, ReLU)
+            if name not in shared and behind not in shared
+        }
 
     def backward(self, x, dy):
         # in evaluation nothing was kept: the values between the layers are computed again
@@ -215,6 +242,8 @@ class Sequential(Container):
         learning = [self.named[name].learns() for name in names]
         for i in range(len(names) - 1, -1, -1):
             want_dx = self.want_dx or any(learning[:i])
+            if kept[names[i]] is None:
+                continue  # the layer before does it
             if not want_dx and not learning[i]:
                 return None
             dy = self.run_back(names[i], kept, dy, want_dx)

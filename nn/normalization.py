@@ -23,18 +23,42 @@ class BatchNorm(Module):
         self.num_batches_tracked = 0 if track else None
 
     def forward(self, x):
+        by_batch = self.by_batch()
+        self.enter(x, by_batch)
+        running = self.running_mean, self.running_var, self.factor()
+        y, mean, inv_std = self.normalize(x, *running, by_batch)
+        self.saved = (mean, inv_std) if self.training else None
+        return y
+
+    def enter(self, x, by_batch):
+        """Raise ValueError unless x is as it must be, and count the batch."""
         self.need_shape(x)
         self.need_floats(x)
-        by_batch = self.by_batch()
         if by_batch:
             must = "each channel must have more than one value in training; see eval()"
             self.need(x.size > self.num_features, must, x=x)
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked += 1
-        running = self.running_mean, self.running_var, self.factor()
-        y, mean, inv_std = self.normalize(x, *running, by_batch)
-        self.saved = (mean, inv_std) if self.training else None
+
+    def forward_relu(self, x, other=None):
+        """max(y + other, 0) in one step, in training; other may be None.
+
+        Containers take it for a ReLU behind the layer, or behind its sum with something else.
+        """
+        self.enter(x, True)
+        fits = other is None or other.shape == x.shape
+        self.need(fits, "what is added must have the shape of y", y=x, other=other)
+        arrays = x, other, self.weight, self.bias, self.running_mean, self.running_var
+        found = kernels.of(x).batch_norm_relu(*arrays, self.factor(), float(self.eps))
+        y, *self.saved = found
         return y
+
+    def backward_relu(self, x, y, dy, added=False):
+        """(dx, dother or None) of forward_relu, which gave y; added: whether with `other`."""
+        self.need_gradient(dy, x.shape)
+        parameters = self.weight, self.bias, self.grad_weight, self.grad_bias
+        options = self.want_dx, added
+        return kernels.of(x).batch_norm_relu_backward(x, y, dy, *parameters, *self.saved, *options)
 
     def backward(self, x, dy):
         self.need_gradient(dy, x.shape)
@@ -108,6 +132,9 @@ class BatchNorm2d(BatchNorm):
     def need_shape(self, x):
         """x must be (n, c, h, w)."""
         need_images(self, x, self.num_features)
+
+
+NORMS = BatchNorm1d, BatchNorm2d
 
 
 class LocalResponseNorm(Module):

@@ -1,19 +1,10 @@
 """A network wired from nodes."""
 
-from typing import NamedTuple
-
 from flambeau import kernels, nn
 from flambeau.nn import saving
 from flambeau.nn.containers import add_tables, overlapping
-from flambeau.nngraph.node import Node
-
-
-class Step(NamedTuple):
-    """One module of a graph: where its inputs are, and who wired it."""
-
-    name: str
-    inputs: tuple  # of (slot, path): the value computed by step `slot`, or a part of that tuple
-    where: str
+from flambeau.nngraph.joining import joints
+from flambeau.nngraph.wiring import Step, names, nodes, part, reachable
 
 
 class Graph(nn.Module):
@@ -39,15 +30,15 @@ class Graph(nn.Module):
 
     def __init__(self, inputs, outputs, aliases=None):
         self.arguments = (), {}
-        inputs, outputs = _nodes("input", inputs), _nodes("output", outputs)
-        vertices = _reachable(inputs, outputs)
+        inputs, outputs = nodes("input", inputs), nodes("output", outputs)
+        vertices = reachable(inputs, outputs)
         slots = {id(v): i for i, v in enumerate(vertices)}
-        names = _names(vertices)
+        labels = names(vertices)
         self.steps = tuple(
             Step(name, tuple((slots[id(p.vertex)], p.path) for p in v.parents), v.where)
-            for name, v in zip(names, vertices, strict=True)
+            for name, v in zip(labels, vertices, strict=True)
         )
-        self.named = {n: v.module for n, v in zip(names, vertices, strict=True) if v.module}
+        self.named = {n: v.module for n, v in zip(labels, vertices, strict=True) if v.module}
         self.ins = tuple(slots[id(node)] for node in inputs)
         self.outs = tuple((slots[id(node.vertex)], node.path) for node in outputs)
         self.aliases = {}
@@ -66,26 +57,31 @@ class Graph(nn.Module):
         values = found[0]
         if self.training:
             self.saved = x, *found
-        ys = tuple(_part(values[slot], path) for slot, path in self.outs)
+        ys = tuple(part(values[slot], path) for slot, path in self.outs)
         y = ys if len(ys) > 1 else ys[0]
         if not taps:
             return y
-        return y, {name: _part(values[slot], path) for name, (slot, path) in watched.items()}
+        return y, {name: part(values[slot], path) for name, (slot, path) in watched.items()}
 
     def _values(self, x, keep, watched=frozenset()):
-        """The value of each step, what the steps saved whose modules occur twice, and which steps
-        had values replaced."""
+        """The value of each step, what the steps saved whose modules occur twice, which steps had
+        values replaced, and which were computed with those before."""
         values, states = self._start(x), {}
         last = self._replaced() if keep else self._last_uses()
         given = set() if self.inner else {slot for slot, _ in self.outs}
         shared = overlapping(self.named) if keep else frozenset()
+        joined = joints(self, shared, given | watched) if keep else {}
+        inside = {slot for joint in joined.values() for slot in joint.inside}
         for slot, step in enumerate(self.steps):
             module = self.named.get(step.name)
-            if module is None:
+            if module is None or slot in inside:
                 continue
             try:
                 module.inner = slot not in given
-                values[slot] = module.forward(self._input(values, step))
+                if slot in joined:
+                    values[slot] = joined[slot].forward(self, values)
+                else:
+                    values[slot] = module.forward(self._input(values, step))
             except Exception as error:
                 error.add_note(f"in {step.name} of Graph, wired at {step.where}")
                 raise
@@ -93,10 +89,11 @@ class Graph(nn.Module):
                 module.inner = False
             if step.name in shared:
                 states[slot] = module.take_saved()
-            for used in last.get(slot, ()):
+            done = (slot, *joined[slot].inside) if slot in joined else (slot,)
+            for used in [used for s in done for used in last.get(s, ())]:
                 if used not in watched:
                     values[used] = None
-        return values, states, last
+        return values, states, last, joined
 
     def _start(self, x):
         values = [None] * len(self.steps)
@@ -110,7 +107,7 @@ class Graph(nn.Module):
         return values
 
     def _input(self, values, step):
-        xs = tuple(_part(values[slot], path) for slot, path in step.inputs)
+        xs = tuple(part(values[slot], path) for slot, path in step.inputs)
         return xs if len(xs) > 1 else xs[0]
 
     def _last_uses(self):
@@ -152,7 +149,7 @@ class Graph(nn.Module):
 
     def backward(self, x, dy):
         # in evaluation nothing was kept: the values are computed again
-        kept = self.saved[1:] if self.saved else self._values(x, True)
+        *kept, joined = self.saved[1:] if self.saved else self._values(x, True)
         values = kept[0]
         arrived = [[] for _ in self.steps]  # (path, gradient) from each consumer
         dys = dy if len(self.outs) > 1 else (dy,)
@@ -163,9 +160,13 @@ class Graph(nn.Module):
             step = self.steps[slot]
             if slot in self.ins or not wanted[slot] or not arrived[slot]:
                 continue
-            dxs = self._step_back(slot, *kept, arrived[slot], wanted)
+            if slot in joined:
+                found = self._joint_back(slot, values, joined[slot], arrived[slot], wanted)
+            else:
+                dxs = self._step_back(slot, *kept, arrived[slot], wanted)
+                found = zip(step.inputs, dxs, strict=True)
             arrived[slot] = []
-            for (parent, path), dx in zip(step.inputs, dxs, strict=True):
+            for (parent, path), dx in found:
                 if dx is not None:
                     arrived[parent].append((path, dx))
         if not self.want_dx:
@@ -183,6 +184,17 @@ class Graph(nn.Module):
                 below = any(wanted[parent] for parent, _ in step.inputs)
                 wanted.append(below or self.named[step.name].learns())
         return wanted
+
+    def _joint_back(self, slot, values, joint, arrived, wanted):
+        """(slot, path) and gradient of each value that a joint used."""
+        dy = _assemble(values[slot], arrived)
+        try:
+            return joint.backward(self, values, values[slot], dy, wanted)
+        except Exception as error:
+            error.add_note(
+                f"in {self.steps[slot].name} of Graph, wired at {self.steps[slot].where}"
+            )
+            raise
 
     def _step_back(self, slot, values, states, replaced, arrived, wanted):
         """The gradients of one step's inputs."""
@@ -346,12 +358,6 @@ def _places(pairs):
     return tuple((slot, tuple(path)) for slot, path in pairs)
 
 
-def _part(value, path):
-    for index in path:
-        value = value[index]
-    return value
-
-
 def _assemble(value, arrived):
     """The gradient of a value from what its consumers sent: parts put together, zeros elsewhere."""
     whole = [gradient for path, gradient in arrived if not path]
@@ -366,56 +372,3 @@ def _assemble(value, arrived):
         ]
         whole.append(tuple(_assemble(v, part) for v, part in zip(value, parts, strict=True)))
     return add_tables(whole)
-
-
-def _nodes(what, given):
-    """One node or several, as a list."""
-    nodes = list(given) if isinstance(given, (list, tuple)) else [given]
-    for node in nodes:
-        if not isinstance(node, Node):
-            hint = "; did you mean to call it on a node?" if isinstance(node, nn.Module) else ""
-            raise TypeError(f"Graph: an {what} must be a Node — got {node!r:.80}{hint}")
-    if not nodes:
-        raise ValueError(f"Graph: needs at least one {what}")
-    return nodes
-
-
-def _reachable(inputs, outputs):
-    """The vertices that the outputs depend on, each after those it needs."""
-    found, todo = {}, [node.vertex for node in outputs]
-    while todo:
-        vertex = todo.pop()
-        if id(vertex) not in found:
-            found[id(vertex)] = vertex
-            todo += [parent.vertex for parent in vertex.parents]
-    given = {id(node) for node in inputs}
-    for node in inputs:
-        if node.module is not None or node.path:
-            raise ValueError(f"Graph: an input must be made by nngraph.inputs — got {node!r}")
-        if id(node) not in found:
-            raise ValueError(f"Graph: input {node.name!r} ({node.where}) reaches no output")
-    for vertex in found.values():
-        if vertex.module is None and id(vertex) not in given:
-            raise ValueError(
-                f"Graph: the outputs depend on the input {vertex.name!r} ({vertex.where}), "
-                "which is not among the inputs given"
-            )
-    return sorted(found.values(), key=lambda vertex: vertex.serial)
-
-
-def _names(vertices):
-    """A name for each vertex: its own, or its type and a number."""
-    taken, counts, names = {}, {}, []
-    given = {v.name for v in vertices if v.name}
-    for vertex in vertices:
-        name = vertex.name
-        while not name or (not vertex.name and name in given):
-            kind = type(vertex.module).__name__.lower()
-            counts[kind] = counts.get(kind, 0) + 1
-            name = f"{kind}_{counts[kind]}"
-        if name in taken or "." in name:
-            problem = f"is used at {taken[name].where}" if name in taken else "holds a dot"
-            raise ValueError(f"Graph: the name {name!r} ({vertex.where}) {problem}")
-        taken[name] = vertex
-        names.append(name)
-    return names

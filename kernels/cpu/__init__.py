@@ -69,6 +69,7 @@ from flambeau.kernels.cpu.loss import (
     nll_loss_backward,
     nll_losses,
 )
+from flambeau.kernels.cpu.norm_relu import batch_norm_relu, batch_norm_relu_backward
 from flambeau.kernels.cpu.normalization import (
     batch_norm,
     batch_norm_backward,
@@ -141,6 +142,8 @@ __all__ = [
     "avg_pool2d_backward",
     "batch_norm",
     "batch_norm_backward",
+    "batch_norm_relu",
+    "batch_norm_relu_backward",
     "cast",
     "channel_scale",
     "channel_scale_backward",

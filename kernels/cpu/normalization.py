@@ -19,7 +19,7 @@ def batch_norm(x, w, b, running_mean, running_var, momentum, eps, training):
         native.call("batch_norm_training", *arrays, *running)
         return y, mean, inv_std
     if training:
-        mean[...], var = _learn(x, running_mean, running_var, momentum, n, c)
+        mean[...], var = learn(x, running_mean, running_var, momentum, n, c)
     else:
         mean[...], var = running_mean, running_var.astype(np.float64)
     inv_std[...] = 1 / np.sqrt(var + eps)
@@ -27,7 +27,7 @@ def batch_norm(x, w, b, running_mean, running_var, momentum, eps, training):
     return y, mean, inv_std
 
 
-def _learn(x, running_mean, running_var, momentum, n, c):
+def learn(x, running_mean, running_var, momentum, n, c):
     """The mean and the variance of the columns of x (n, c), by which the running ones move."""
     mean, squares = columns.moments(x, n, c)
     if running_mean is not None:

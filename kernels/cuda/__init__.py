@@ -77,6 +77,8 @@ from flambeau.kernels.cuda.loss import (
 from flambeau.kernels.cuda.normalization import (
     batch_norm,
     batch_norm_backward,
+    batch_norm_relu,
+    batch_norm_relu_backward,
     local_response_norm,
     local_response_norm_backward,
 )
@@ -132,6 +134,8 @@ __all__ = [
     "avg_pool2d_backward",
     "batch_norm",
     "batch_norm_backward",
+    "batch_norm_relu",
+    "batch_norm_relu_backward",
     "cast",
     "channel_scale",
     "channel_scale_backward",

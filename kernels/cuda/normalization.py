@@ -3,7 +3,9 @@
 import math
 
 from flambeau.kernels.cuda import device
+from flambeau.kernels.cuda.activation import relu, relu_backward
 from flambeau.kernels.cuda.arrays import contiguous, copy, empty
+from flambeau.kernels.cuda.elementwise import add
 
 
 def batch_norm(x, w, b, running_mean, running_var, momentum, eps, training):
@@ -39,6 +41,19 @@ def batch_norm_backward(x, dy, w, dw, db, mean, inv_std, training, want_dx):
     arrays = x, dy, w, mean, inv_std, sums if training else None, dx
     device.launch("normalization", "batch_norm_backward", x.size, *arrays, x.size, c, inner)
     return dx
+
+
+def batch_norm_relu(x, other, w, b, running_mean, running_var, momentum, eps):
+    """y = max(batch_norm(x) + other, 0) by the batch's statistics; other may be None"""
+    y, mean, inv_std = batch_norm(x, w, b, running_mean, running_var, momentum, eps, True)
+    return relu(y if other is None else add([y, other])), mean, inv_std
+
+
+def batch_norm_relu_backward(x, y, dy, w, b, dw, db, mean, inv_std, want_dx, added):
+    """(dx, dother) of batch_norm_relu, dw += …, db += …        dw, db may be None"""
+    dy = relu_backward(y, dy)
+    dx = batch_norm_backward(x, dy, w, dw, db, mean, inv_std, True, want_dx)
+    return dx, dy if added else None
 
 
 def local_response_norm(x, size, alpha, beta, k, within):

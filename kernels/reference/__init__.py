@@ -77,6 +77,8 @@ from flambeau.kernels.reference.loss import (
 from flambeau.kernels.reference.normalization import (
     batch_norm,
     batch_norm_backward,
+    batch_norm_relu,
+    batch_norm_relu_backward,
     local_response_norm,
     local_response_norm_backward,
 )
@@ -138,6 +140,8 @@ __all__ = [
     "avg_pool2d_backward",
     "batch_norm",
     "batch_norm_backward",
+    "batch_norm_relu",
+    "batch_norm_relu_backward",
     "cast",
     "channel_scale",
     "channel_scale_backward",

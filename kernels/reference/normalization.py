@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from flambeau.kernels.reference.activation import relu, relu_backward
+
 
 def batch_norm(x, w, b, running_mean, running_var, momentum, eps, training):
     """y = (x - mean) inv_std w + b, with mean and inv_std = 1/√(var + eps)
@@ -46,6 +48,25 @@ def batch_norm_backward(x, dy, w, dw, db, mean, inv_std, training, want_dx):
         dy = dy - (_channels(sums, x) + normal * _channels(products, x)) / dy.dtype.type(size)
     dx = dy * _channels(inv_std if w is None else inv_std * w, x)
     return dx.astype(x.dtype, copy=False)
+
+
+def batch_norm_relu(x, other, w, b, running_mean, running_var, momentum, eps):
+    """y = max(batch_norm(x) + other, 0) by the batch's statistics; other may be None
+
+    Also mean and inv_std.        x (n, c, *s), other likewise
+    """
+    y, mean, inv_std = batch_norm(x, w, b, running_mean, running_var, momentum, eps, True)
+    return relu(y if other is None else y + other), mean, inv_std
+
+
+def batch_norm_relu_backward(x, y, dy, w, b, dw, db, mean, inv_std, want_dx, added):
+    """(dx, dother) of batch_norm_relu, dw += …, db += …        dw, db may be None
+
+    dx is None without want_dx; added: whether there was `other`, dother is None without.
+    """
+    dy = relu_backward(y, dy)
+    dx = batch_norm_backward(x, dy, w, dw, db, mean, inv_std, True, want_dx)
+    return dx, dy if added else None
 
 
 def local_response_norm(x, size, alpha, beta, k, within):

@@ -1,0 +1,76 @@
+/* Batch normalisation, a sum and a ReLU in one pass over x (rows, c), whose channels lie innermost
+   in memory and fill whole vectors. Backward finds out anew where the ReLU passed, from x. */
+#include "columns.h"
+
+/* (x - mean) scale + shift of c numbers from k on: the same bits forward and backward */
+INLINE vec normal(vec apart, const real *scale, const real *shift, i64 k) {
+  vec v = load(shift + k);
+  MULTIPLY_ADD(v, apart, load(scale + k));
+  return v;
+}
+
+/* by where the value shown is above 0, else 0 */
+INLINE vec passed(vec by, vec shown) {
+  return (vec)((__typeof__(shown > shown))by & (shown > (vec){0}));
+}
+
+/* y = max((x - mean) scale + shift + other, 0)        other may be NULL */
+void KERNEL(norm_relu)(const real *x, const real *other, real *y, const real *mean,
+                       const real *scale, const real *shift, i64 rows, i64 c) {
+#pragma omp parallel for if (rows * c > PARALLEL_ABOVE)
+  for (i64 row = 0; row < rows; row++)
+    for (i64 k = 0, at = row * c; k < c; k += LANES, at += LANES) {
+      vec v = normal(load(x + at) - load(mean + k), scale, shift, k);
+      if (other) v += load(other + at);
+      store(y + at, GREATER((vec){0}, v));
+    }
+}
+
+/* sums = Σ g and products = Σ g (x - mean) of some columns, where g is dy where the ReLU passed:
+   where y > 0, if there is y; then g is written too. */
+INLINE void relu_sums_of_rows(const real *x, const real *y, const real *dy, real *g,
+                              const real *mean, const real *scale, const real *shift, double *sums,
+                              double *products, i64 rows, i64 step, i64 count) {
+  for (i64 k = 0; k < count; k++) sums[k] = products[k] = 0;
+  for (i64 start = 0; start < rows; start += ROW_PART) {
+    real first[COLUMN_BLOCK] = {0}, second[COLUMN_BLOCK] = {0};
+    for (i64 i = start; i < min_i64(rows, start + ROW_PART); i++)
+      for (i64 k = 0, at = i * step; k < count; k += LANES, at += LANES) {
+        vec apart = load(x + at) - load(mean + k), product = load(second + k);
+        vec by = passed(load(dy + at), y ? load(y + at) : normal(apart, scale, shift, k));
+        if (y) store(g + at, by);
+        store(first + k, load(first + k) + by);
+        MULTIPLY_ADD(product, apart, by);
+        store(second + k, product);
+      }
+    for (i64 k = 0; k < count; k++) sums[k] += first[k], products[k] += second[k];
+  }
+}
+
+/* work[0] = Σ g and Σ g (x - mean) of each column; y and g may both be NULL */
+void KERNEL(norm_relu_sums)(const real *x, const real *y, const real *dy, real *g,
+                            const real *mean, const real *scale, const real *shift, double *work,
+                            i64 rows, i64 c, i64 parts) {
+  COLUMN_PARTS(double *sums = work + 2 * part * c + at; const i64 first = from * c + at;
+               if (y)
+                 relu_sums_of_rows(x + first, y + first, dy + first, g + first, mean + at,
+                                   scale + at, shift + at, sums, sums + c, to - from, c, count);
+               else
+                 relu_sums_of_rows(x + first, NULL, dy + first, NULL, mean + at, scale + at,
+                                   shift + at, sums, sums + c, to - from, c, count))
+  for (i64 part = 1; part < parts; part++)
+    for (i64 k = 0; k < 2 * c; k++) work[k] += work[2 * part * c + k];
+}
+
+/* dx = scale (g - centre - (x - mean) slope), g as above, found anew */
+void KERNEL(norm_relu_backward)(const real *x, const real *dy, real *dx, const real *mean,
+                                const real *scale, const real *shift, const real *centre,
+                                const real *slope, i64 rows, i64 c) {
+#pragma omp parallel for if (rows * c > PARALLEL_ABOVE)
+  for (i64 row = 0; row < rows; row++)
+    for (i64 k = 0, at = row * c; k < c; k += LANES, at += LANES) {
+      vec apart = load(x + at) - load(mean + k);
+      vec by = passed(load(dy + at), normal(apart, scale, shift, k)) - load(centre + k);
+      store(dx + at, load(scale + k) * (by - apart * load(slope + k)));
+    }
+}

@@ -1,0 +1,182 @@
+"""Batch normalisation, a sum and a ReLU as one step: the kernels, and containers that take it."""
+
+import numpy as np
+import pytest
+
+from flambeau import kernels, nn, nngraph
+from flambeau.kernels import reference
+from flambeau.nngraph.joining import joints
+
+LAYOUTS = "contiguous", "last", "part"
+
+
+def images(shape, seed, dtype="f4", layout="contiguous"):
+    """Normal numbers as (n, c, h, w) in an order of memory."""
+    x = np.random.default_rng(seed).normal(size=shape).astype(dtype)
+    if layout == "contiguous":
+        return x
+    n, c, h, w = shape
+    wide = np.empty((n, h, w, c + 8 * (layout == "part")), dtype)
+    wide[..., :c] = x.transpose(0, 2, 3, 1)
+    return wide[..., :c].transpose(0, 3, 1, 2)
+
+
+def copies(*arrays):
+    return [a if a is None else a.copy() for a in arrays]
+
+
+def both(k, arrays, parameters, running, want_dx):
+    """Forward and backward by a package of kernels; everything that comes out."""
+    x, other, dy = arrays
+    w, b, dw, db = copies(*parameters)
+    mean, var = copies(*running)
+    y, centre, inv_std = k.batch_norm_relu(x, other, w, b, mean, var, 0.1, 1e-5)
+    found = k.batch_norm_relu_backward(
+        x, y, dy, w, b, dw, db, centre, inv_std, want_dx, other is not None
+    )
+    return [y, centre, inv_std, mean, var, dw, db, *found]
+
+
+def close(found, expected, dtype):
+    for a, b in zip(found, expected, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            tolerance = 2e-5 if dtype == "f4" else 1e-11
+            np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(2, 16, 5, 7), (1, 12, 3, 3), (3, 64, 1, 2), (2, 264, 9, 8)])
+def test_the_kernels_agree_with_the_reference(shape, layout, dtype):
+    c, draw = shape[1], np.random.default_rng(5)
+    x, other, dy = (images(shape, seed, dtype, layout) for seed in range(3))
+    w, b, dw, db, mean, var = (draw.normal(size=c).astype(dtype) for _ in range(6))
+    var = abs(var)
+    for added in (None, other):
+        for parameters in (w, b, dw, db), (None, None, None, None), (w, None, None, db):
+            for want_dx in (True, False):
+                arguments = (x, added, dy), parameters, (mean, var), want_dx
+                expected = both(reference, *arguments)
+                close(both(kernels.of(x), *arguments), expected, dtype)
+    running = None, None
+    arguments = (x, other, dy), (w, b, dw, db), running, True
+    close(both(kernels.of(x), *arguments), both(reference, *arguments), dtype)
+
+
+def test_the_host_device_agrees_with_the_reference():
+    x, other, dy = (images((2, 6, 4, 3), seed) for seed in range(3))
+    w, b = images((6, 1, 1, 1), 3).ravel(), images((6, 1, 1, 1), 4).ravel()
+    mean, var = np.zeros(6, "f4"), np.ones(6, "f4")
+    arguments = (x, other, dy), (w, b, b.copy(), w.copy()), (mean, var), True
+    moved = [[kernels.to(a, "host") for a in part] for part in arguments[:3]]
+    x, other, dy = moved[0]
+    w, b, dw, db = moved[1]
+    k = kernels.of(x)
+    y, centre, inv_std = k.batch_norm_relu(x, other, w, b, *moved[2], 0.1, 1e-5)
+    found = k.batch_norm_relu_backward(x, y, dy, w, b, dw, db, centre, inv_std, True, True)
+    found = [y, centre, inv_std, *moved[2], dw, db, *found]
+    close([kernels.to(a, "cpu") for a in found], both(reference, *arguments), "f4")
+
+
+def block(shortcut=True, layers=16):
+    """A residual block, as a graph, its ReLUs joined in training."""
+    x = nngraph.inputs("x")
+    h = nn.ReLU()(nn.BatchNorm2d(layers)(nn.Conv2d(layers, layers, 3, padding=1)(x)), name="inner")
+    h = nn.BatchNorm2d(layers)(nn.Conv2d(layers, layers, 1)(h), name="norm")
+    side = nn.BatchNorm2d(layers)(nn.Conv2d(layers, layers, 1)(x)) if shortcut else x
+    return nngraph.Graph(x, nn.ReLU()(h + side, name="end"))
+
+
+def apart(net):
+    """The network, whose normalisations now compute no ReLU: they have methods of their own."""
+    for norm in net.find(nn.BatchNorm2d):
+        norm.forward = norm.forward
+    return net
+
+
+def passes(net, x, dy, times=1):
+    y = net(x)
+    net.zero_grad()
+    dxs = [net.backward(x, dy) for _ in range(times)]
+    state = [*net.parameters(), *(b for _, b in net.named_buffers() if hasattr(b, "shape"))]
+    return [y, *dxs, *net.gradients(), *state]
+
+
+@pytest.mark.parametrize("shortcut", [True, False])
+@pytest.mark.parametrize("times", [1, 2])
+def test_networks_compute_the_same_joined_and_apart(shortcut, times):
+    def network():
+        nn.seed(4)
+        stem = nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2)
+        blocks = nn.Sequential(block(shortcut), block(not shortcut))
+        end = nn.Conv2d(16, 8, 1), nn.BatchNorm2d(8), nn.ReLU()
+        return nn.Sequential(*stem, blocks, *end)
+
+    x, dy = images((2, 3, 14, 14), 0), images((2, 8, 6, 6), 1)
+    joined, plain = network(), apart(network())
+    for found, expected in zip(
+        passes(joined, x, dy, times), passes(plain, x, dy, times), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-5)
+    joined.want_dx = plain.want_dx = False
+    assert passes(joined, x, dy)[1] is None
+
+
+def test_gradients_of_a_joined_block_are_those_of_its_function():
+    net = block().astype("f8")
+    net.inner = True  # as inside of a network: the last ReLU is joined too
+    assert len(joints(net, (), ())) == 2
+    nn.gradcheck(net, images((2, 16, 3, 4), 2, "f8"))
+
+
+def counted(graph):
+    """The names of the ReLUs that are computed with a normalisation."""
+    outs = {slot for slot, _ in graph.outs}
+    return [graph.steps[slot].name for slot in joints(graph, (), outs)]
+
+
+def test_a_value_that_others_see_is_computed_by_itself():
+    net = block()
+    assert counted(net) == ["inner"]  # the end is the caller's, who may change it
+    x = images((2, 16, 5, 5), 0)
+    y, found = net(x, taps=["norm", "inner"])
+    nn.seed(1)
+    twin = apart(net.clone())
+    expected, values = twin(x, taps=["norm", "inner"])
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+    for name in values:
+        np.testing.assert_allclose(found[name], values[name], rtol=1e-5, atol=1e-5)
+
+
+def test_two_users_a_frozen_layer_and_other_classes_are_not_joined():
+    class Norm(nn.BatchNorm2d):
+        pass
+
+    for norm, two in (nn.BatchNorm2d(4), True), (nn.BatchNorm2d(4).freeze(), False), (Norm(4), 0):
+        x = nngraph.inputs("x")
+        h = norm(nn.Conv2d(3, 4, 1)(x))
+        net = nngraph.Graph(x, nn.Conv2d(4, 2, 1)(nn.ReLU()(h) + (h if two else x)))
+        assert counted(net) == []
+    x = nngraph.inputs("x")
+    h = nn.BatchNorm2d(4)(x)
+    net = nngraph.Graph(x, [nn.Tanh()(nn.ReLU()(h)), h])
+    assert counted(net) == []
+
+
+def test_a_layer_that_occurs_twice_is_not_joined():
+    norm, x = nn.BatchNorm2d(4), images((2, 4, 3, 3), 0)
+    net = nn.Sequential(norm, nn.ReLU(), norm, nn.ReLU(), nn.Identity())
+    assert net._relus({"0", "2"}) == {} and net._relus(()) == {"0": "1", "2": "3"}
+    nn.gradcheck(net.astype("f8"), x.astype("f8"))
+
+
+def test_errors_name_the_layer():
+    net = nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(), nn.Identity())
+    with pytest.raises(ValueError, match=r"BatchNorm2d\(4\): x must be") as error:
+        net(np.ones((2, 3, 4, 4), "f4"))
+    assert "in layer 0 of Sequential" in error.value.__notes__
+    x = nngraph.inputs("x")
+    graph = nngraph.Graph(x, nn.Tanh()(nn.ReLU()(nn.BatchNorm2d(4)(x) + nn.Conv2d(4, 4, 3)(x))))
+    with pytest.raises(ValueError, match="what is added must have the shape of y"):
+        graph(np.ones((2, 4, 5, 5), "f4"))
