@@ -2,17 +2,17 @@
 #include "exponential.h"
 
 void KERNEL(add)(const real *a, const real *b, real *y, i64 n) {
-#pragma omp parallel for simd if (n > PARALLEL_ABOVE)
+#pragma omp parallel for simd if (parallel : n > PARALLEL_ABOVE)
   for (i64 i = 0; i < n; i++) y[i] = a[i] + b[i];
 }
 
 void KERNEL(mul)(const real *a, const real *b, real *y, i64 n) {
-#pragma omp parallel for simd if (n > PARALLEL_ABOVE)
+#pragma omp parallel for simd if (parallel : n > PARALLEL_ABOVE)
   for (i64 i = 0; i < n; i++) y[i] = a[i] * b[i];
 }
 
 void KERNEL(maximum)(const real *a, const real *b, real *y, i64 n) {
-#pragma omp parallel for simd if (n > PARALLEL_ABOVE)
+#pragma omp parallel for simd if (parallel : n > PARALLEL_ABOVE)
   for (i64 i = 0; i < n; i++) {
     real greater = b[i] > a[i] ? b[i] : a[i];
     y[i] = b[i] != b[i] ? b[i] : greater; /* NaN in either stays NaN */
@@ -21,7 +21,7 @@ void KERNEL(maximum)(const real *a, const real *b, real *y, i64 n) {
 
 /* dx takes what is left of dy where x is the greatest; dy keeps the rest for the inputs to come. */
 void KERNEL(maximum_backward)(const real *x, const real *y, real *dy, real *dx, i64 n) {
-#pragma omp parallel for simd if (n > PARALLEL_ABOVE)
+#pragma omp parallel for simd if (parallel : n > PARALLEL_ABOVE)
   for (i64 i = 0; i < n; i++) {
     real left = dy[i];
     dx[i] = x[i] == y[i] ? left : 0;
@@ -31,7 +31,7 @@ void KERNEL(maximum_backward)(const real *x, const real *y, real *dy, real *dx, 
 
 void KERNEL(affine)(const real *x, real *y, double scale, double shift, i64 n) {
   const real factor = scale, summand = shift;
-#pragma omp parallel for simd if (n > PARALLEL_ABOVE)
+#pragma omp parallel for simd if (parallel : n > PARALLEL_ABOVE)
   for (i64 i = 0; i < n; i++) y[i] = factor * x[i] + summand;
 }
 
@@ -87,7 +87,7 @@ void KERNEL(power)(const real *x, real *y, double exponent, i64 n) {
 }
 
 void KERNEL(exp)(const real *x, real *y, i64 n) {
-#pragma omp parallel for simd if (n > PARALLEL_ABOVE)
+#pragma omp parallel for simd if (parallel : n > PARALLEL_ABOVE)
   for (i64 i = 0; i < n; i++) y[i] = exponential(x[i]);
 }
 
@@ -97,16 +97,16 @@ void KERNEL(log)(const real *x, real *y, i64 n) {
 }
 
 void KERNEL(log_backward)(const real *x, const real *dy, real *dx, i64 n) {
-#pragma omp parallel for simd if (n > PARALLEL_ABOVE)
+#pragma omp parallel for simd if (parallel : n > PARALLEL_ABOVE)
   for (i64 i = 0; i < n; i++) dx[i] = dy[i] / x[i];
 }
 
 void KERNEL(abs)(const real *x, real *y, i64 n) {
-#pragma omp parallel for simd if (n > PARALLEL_ABOVE)
+#pragma omp parallel for simd if (parallel : n > PARALLEL_ABOVE)
   for (i64 i = 0; i < n; i++) y[i] = sizeof(real) == 4 ? fabsf(x[i]) : fabs(x[i]);
 }
 
 void KERNEL(abs_backward)(const real *x, const real *dy, real *dx, i64 n) {
-#pragma omp parallel for simd if (n > PARALLEL_ABOVE)
+#pragma omp parallel for simd if (parallel : n > PARALLEL_ABOVE)
   for (i64 i = 0; i < n; i++) dx[i] = x[i] > 0 ? dy[i] : x[i] < 0 ? -dy[i] : x[i] * dy[i];
 }

@@ -5,44 +5,56 @@
    over all floats, denormal results too (eˣ − 1: 1.7 units). double: the C library's. */
 #pragma once
 
+INLINE real magnitude(real x) { return sizeof(real) == 4 ? fabsf(x) : fabs(x); }
+
 #if REAL_IS_FLOAT
-/* q of eˣ = 2ⁿ (1 + q); n comes back as a whole number */
-INLINE float exponential_rest(float x, float *n) {
-  const float round = 12582912; /* 1.5 · 2²³: adding it leaves no bits for a fraction */
-  *n = (x * 1.44269504f + round) - round;
-  float r = x - *n * 0.693359375f; /* ln 2 in two parts; the product with the first is exact */
-  r += *n * 2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  return p * r * r + r;
+/* q of eˣ = 2ⁿ (1 + q); the last bits of *bits become n + bias */
+INLINE float exponential_rest(float x, float bias, uint32_t *bits) {
+  const float round = 12582912 + bias; /* 1.5 · 2²³: adding it leaves no bits for a fraction */
+  union {
+    float value;
+    uint32_t bits;
+  } sum = {x * 1.44269504f + round};
+  float n = sum.value - round, r = x - n * 0.693359375f;
+  r += n * 2.12194440e-4f; /* ln 2 in two parts; the product with the first is exact */
+  float square = r * r, p = 1.9875691500e-4f * r + 1.3981999507e-3f;
+  p = p * square + (8.3334519073e-3f * r + 4.1665795894e-2f);
+  p = p * square + (1.6666665459e-1f * r + 5.0000001201e-1f);
+  *bits = sum.bits;
+  return p * square + r;
 }
 
-/* 2ⁿ for −126 ≤ n ≤ 127 */
-INLINE float power_of_two(int n) {
+/* 2ⁿ of the last nine bits n + 127 */
+INLINE float power_of_two(uint32_t bits) {
   union {
     uint32_t bits;
     float value;
-  } two = {((uint32_t)n + 127) << 23}; /* n of NaN is any number: unsigned, for it overflows */
+  } two = {bits << 23};
   return two.value;
 }
 
 INLINE real exponential(real x) {
   x = x < -104 ? -104 : x; /* NaN stays NaN */
   x = x > 89 ? 89 : x;
-  float n, q = exponential_rest(x, &n);
-  int half = (int)n >> 1; /* in two steps: 2ⁿ itself may overflow or lose its bits */
-  return (1 + q) * power_of_two(half) * power_of_two((int)n - half);
+  uint32_t bits;
+  float q = exponential_rest(x, 2 * 127, &bits);
+  float two = power_of_two(bits >> 1); /* in two steps: 2ⁿ itself may overflow or lose its bits */
+  return (two * q + two) * power_of_two(bits - (bits >> 1));
+}
+
+/* eˣ for x ≤ 0: as above, but 2⁶⁴ times as much, which is no denormal yet */
+INLINE real falling_exponential(real x) {
+  x = x < -104 ? -104 : x;
+  uint32_t bits;
+  float q = exponential_rest(x, 64 + 127, &bits), two = power_of_two(bits);
+  return (two * q + two) * 5.42101086e-20f;
 }
 
 /* eˣ − 1 for x ≤ 88 */
 INLINE real exponential_minus_1(real x) {
   x = x < -87 ? -87 : x;
-  x = x > 88 ? 88 : x;
-  float n, q = exponential_rest(x, &n), two = power_of_two((int)n);
+  uint32_t bits;
+  float q = exponential_rest(x, 127, &bits), two = power_of_two(bits);
   return two * q + (two - 1);
 }
 
@@ -63,7 +75,7 @@ INLINE real logarithm_plus_1(real e) {
    fitted for this file, of erf x / x − 1 and of −ln(1 − erf x); at most 2 units off over all floats,
    of which the polynomials have 0.02 */
 INLINE real error_function(real x) {
-  float a = x < 0 ? -x : x;
+  float a = magnitude(x);
   a = a > 4 ? 4 : a; /* NaN stays NaN */
   float square = a * a, p = 7.853883289e-05f;
   p = p * square - 8.010200690e-04f;
@@ -79,18 +91,19 @@ INLINE real error_function(real x) {
   q = q * a + 6.381447911e-01f;
   q = q * a + 1.127089143e+00f;
   q = q * a + 3.415207612e-04f;
-  float y = 1 - exponential(-q);
+  float y = 1 - falling_exponential(-q);
   return a < 1 ? x + x * p : x < 0 ? -y : y;
 }
 #else
 INLINE real error_function(real x) { return erf(x); }
 INLINE real logarithm_plus_1(real e) { return log1p(e); }
 INLINE real exponential(real x) { return exp(x); }
+INLINE real falling_exponential(real x) { return exp(x); }
 INLINE real exponential_minus_1(real x) { return expm1(x); }
 #endif
 
 /* 1 / (1 + e⁻ˣ); no overflow for any x; at most 2.5 units off over all floats */
 INLINE real logistic(real x) {
-  real e = exponential(x < 0 ? x : -x);
+  real e = falling_exponential(-magnitude(x));
   return (x < 0 ? e : 1) / (1 + e);
 }

@@ -124,6 +124,6 @@ void KERNEL(squared_errors)(const real *x, const real *target, real *sums, i64 n
 
 void KERNEL(mse_loss_backward)(const real *x, const real *target, real *dx, i64 n, double scale) {
   const real factor = 2 * scale;
-#pragma omp parallel for simd if (n > PARALLEL_ABOVE)
+#pragma omp parallel for simd if (parallel : n > PARALLEL_ABOVE)
   for (i64 i = 0; i < n; i++) dx[i] = factor * (x[i] - target[i]);
 }

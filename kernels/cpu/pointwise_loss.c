@@ -47,10 +47,10 @@ INLINE real loss_slope(const i64 kind, real x, real t, real option) {
 void KERNEL(pointwise_losses)(const real *x, const real *target, real *y, i64 n, i64 kind,
                               double option_) {
   const real option = option_;
-#define CASE(k)                                                                  \
-  case k:                                                                        \
-    _Pragma("omp parallel for simd if (n > PARALLEL_ABOVE)")                     \
-    for (i64 i = 0; i < n; i++) y[i] = loss_of(k, x[i], target[i], option);      \
+#define CASE(k)                                                             \
+  case k:                                                                   \
+    _Pragma("omp parallel for simd if (parallel : n > PARALLEL_ABOVE)")     \
+    for (i64 i = 0; i < n; i++) y[i] = loss_of(k, x[i], target[i], option); \
     return;
   EACH_KIND
 #undef CASE
@@ -60,10 +60,10 @@ void KERNEL(pointwise_losses)(const real *x, const real *target, real *y, i64 n,
 void KERNEL(pointwise_loss_backward)(const real *x, const real *target, real *dx, i64 n, i64 kind,
                                      double option_, double scale_) {
   const real option = option_, scale = scale_;
-#define CASE(k)                                                                           \
-  case k:                                                                                 \
-    _Pragma("omp parallel for simd if (n > PARALLEL_ABOVE)")                              \
-    for (i64 i = 0; i < n; i++) dx[i] = scale * loss_slope(k, x[i], target[i], option);   \
+#define CASE(k)                                                                         \
+  case k:                                                                               \
+    _Pragma("omp parallel for simd if (parallel : n > PARALLEL_ABOVE)")                 \
+    for (i64 i = 0; i < n; i++) dx[i] = scale * loss_slope(k, x[i], target[i], option); \
     return;
   EACH_KIND
 #undef CASE

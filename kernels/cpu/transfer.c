@@ -7,7 +7,6 @@ enum { /* the order of KINDS */
   HARDSHRINK, THRESHOLD, CELU, SELU
 };
 
-INLINE real magnitude(real x) { return x < 0 ? -x : x; }
 INLINE real not_below(real x, real least) { return x < least ? least : x; } /* NaN stays NaN */
 INLINE real held(real x, real low, real high) {
   real v = not_below(x, low);
@@ -26,20 +25,20 @@ INLINE real gelu_cubic(real x) {
 
 /* σ' = e⁻ˣ / (1 + e⁻ˣ)² */
 INLINE real logistic_slope(real x) {
-  real e = exponential(-magnitude(x));
+  real e = falling_exponential(-magnitude(x));
   return e / ((1 + e) * (1 + e));
 }
 
 /* tanh ln(1 + eˣ) = (e²ˣ + 2eˣ) / (e²ˣ + 2eˣ + 2), for x > 0 with both sides divided by e²ˣ */
 INLINE real mish_factor(real x) {
-  real e = exponential(-magnitude(x));
+  real e = falling_exponential(-magnitude(x));
   real below = e * (e + 2), above = 1 + 2 * e;
   return x > 0 ? above / (above + 2 * e * e) : below / (below + 2);
 }
 
 /* The slope of that factor, 4eˣ (1 + eˣ) / (e²ˣ + 2eˣ + 2)², likewise */
 INLINE real mish_factor_slope(real x) {
-  real e = exponential(-magnitude(x));
+  real e = falling_exponential(-magnitude(x));
   real d = x > 0 ? 1 + 2 * e + 2 * e * e : e * (e + 2) + 2;
   return 4 * e * (1 + e) * (x > 0 ? e : 1) / (d * d);
 }
@@ -56,12 +55,12 @@ INLINE real transfer_of(const i64 kind, real x, real a, real b) {
     case HARDSIGMOID: return hard_sigmoid(x);
     case HARDSWISH: return not_below(x, -3) * hard_sigmoid(x);
     case SOFTSIGN: x = held(x, -1e30, 1e30); return x / (1 + magnitude(x)); /* ∞ / ∞ is none */
-    case LOG_SIGMOID: return (x > 0 ? 0 : x) - logarithm_plus_1(exponential(-magnitude(x)));
+    case LOG_SIGMOID: return (x > 0 ? 0 : x) - logarithm_plus_1(falling_exponential(-magnitude(x)));
     case TANHSHRINK: return x - hyperbolic_tangent(x);
     case SOFTSHRINK: return x - held(x, -a, a);
     case HARDSHRINK: return magnitude(x) <= a ? 0 : x;
     case THRESHOLD: return x <= a ? b : x;
-    case CELU: return x > 0 ? x : a * exponential_minus_1((x > 0 ? 0 : x) / a);
+    case CELU: return x > 0 ? x : a * exponential_minus_1(held((x > 0 ? 0 : x) / a, -88, 88));
     default: return b * (x > 0 ? x : a * exponential_minus_1(x > 0 ? 0 : x));
   }
 }
@@ -69,8 +68,10 @@ INLINE real transfer_of(const i64 kind, real x, real a, real b) {
 INLINE real transfer_slope(const i64 kind, real x, real a, real b) {
   const real v = held(x, -1e4, 1e4), w = held(x, -100, 100);
   switch (kind) {
-    case GELU:
-      return normal_distribution(w) + w * (real)0.39894228040143268 * exponential(w * w / -2);
+    case GELU: {
+      real density = (real)0.39894228040143268 * falling_exponential(w * w / -2);
+      return normal_distribution(w) + w * density;
+    }
     case GELU_TANH: {
       real rise = (real)1.5957691216057308 * (1 + (real)(3 * 0.044715) * w * w);
       return logistic(gelu_cubic(w)) + w * rise * logistic_slope(gelu_cubic(w));
@@ -86,7 +87,7 @@ INLINE real transfer_slope(const i64 kind, real x, real a, real b) {
     case HARDSHRINK: return magnitude(x) > a ? 1 : 0;
     case THRESHOLD: return x > a ? 1 : 0;
     case CELU: return exponential((x > 0 ? 0 : x) / a);
-    default: return b * (x > 0 ? 1 : a * exponential(x > 0 ? 0 : x));
+    default: return b * (x > 0 ? 1 : a * falling_exponential(x > 0 ? 0 : x));
   }
 }
 
@@ -99,10 +100,10 @@ INLINE real transfer_slope(const i64 kind, real x, real a, real b) {
 
 void KERNEL(transfer)(const real *x, real *y, i64 kind, double a_, double b_, i64 n) {
   const real a = a_, b = b_;
-#define CASE(k)                                                        \
-  case k:                                                              \
-    _Pragma("omp parallel for simd if (n > PARALLEL_ABOVE)")           \
-    for (i64 i = 0; i < n; i++) y[i] = transfer_of(k, x[i], a, b);     \
+#define CASE(k)                                                         \
+  case k:                                                               \
+    _Pragma("omp parallel for simd if (parallel : n > PARALLEL_ABOVE)") \
+    for (i64 i = 0; i < n; i++) y[i] = transfer_of(k, x[i], a, b);      \
     return;
   EACH_KIND
 #undef CASE
@@ -111,10 +112,10 @@ void KERNEL(transfer)(const real *x, real *y, i64 kind, double a_, double b_, i6
 void KERNEL(transfer_backward)(const real *x, const real *dy, real *dx, i64 kind, double a_,
                                double b_, i64 n) {
   const real a = a_, b = b_;
-#define CASE(k)                                                                  \
-  case k:                                                                        \
-    _Pragma("omp parallel for simd if (n > PARALLEL_ABOVE)")                     \
-    for (i64 i = 0; i < n; i++) dx[i] = dy[i] * transfer_slope(k, x[i], a, b);   \
+#define CASE(k)                                                                \
+  case k:                                                                      \
+    _Pragma("omp parallel for simd if (parallel : n > PARALLEL_ABOVE)")        \
+    for (i64 i = 0; i < n; i++) dx[i] = dy[i] * transfer_slope(k, x[i], a, b); \
     return;
   EACH_KIND
 #undef CASE
