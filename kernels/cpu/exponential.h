@@ -71,6 +71,16 @@ INLINE real logarithm_plus_1(real e) {
   return 2 * (s + s * square * p);
 }
 
+/* ln x for 1 ≤ x < ∞ */
+INLINE real logarithm_above_1(real x) {
+  union {
+    float value;
+    uint32_t bits;
+  } all = {x}, rest = {.bits = (all.bits & 0x7FFFFF) | 0x3F800000}; /* x = 2ⁿ · rest */
+  float n = (float)((int)(all.bits >> 23) - 127), y = logarithm_plus_1(rest.value - 1);
+  return x == x ? n * 0.693147181f + y : x;
+}
+
 /* erf x = x + x P(x²) up to |x| = 1, ±(1 − e^−Q(|x|)) from there on and ±1 from 4: minimax polynomials,
    fitted for this file, of erf x / x − 1 and of −ln(1 − erf x); at most 2 units off over all floats,
    of which the polynomials have 0.02 */
@@ -96,6 +106,7 @@ INLINE real error_function(real x) {
 }
 #else
 INLINE real error_function(real x) { return erf(x); }
+INLINE real logarithm_above_1(real x) { return log(x); }
 INLINE real logarithm_plus_1(real e) { return log1p(e); }
 INLINE real exponential(real x) { return exp(x); }
 INLINE real falling_exponential(real x) { return exp(x); }

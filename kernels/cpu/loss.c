@@ -1,7 +1,7 @@
 /* Losses: x is (n, c, s), target (n, s) holds classes; a place is one of the n s rows of c values.
 
    Each place writes its own loss and weight; their sum is taken afterwards in a fixed order. */
-#include "exponential.h"
+#include "softmax.h"
 
 /* totals = (Σ losses, Σ weights) of n places */
 static void loss_totals(const real *losses, const real *weights, i64 n, double *totals) {
@@ -38,74 +38,84 @@ void KERNEL(nll_loss_backward)(real *dx, const i64 *target, const real *weight, 
   }
 }
 
-/* ln Σ eˣ over c values */
-INLINE real log_sum_exp(const real *x, i64 c, i64 step) {
-  real greatest = -INFINITY, sum = 0;
-#pragma omp simd reduction(max : greatest)
-  for (i64 k = 0; k < c; k++) greatest = x[k * step] > greatest ? x[k * step] : greatest;
+/* Σ weight (total − x) of a place, over its c classes */
+INLINE real loss_of_all(const real *x, const real *weight, i64 c, const i64 step, real total) {
+  real sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (i64 k = 0; k < c; k++) sum += exponential(x[k * step] - greatest);
-  return greatest + log(sum);
+  for (i64 k = 0; k < c; k++) sum += (weight ? weight[k] : 1) * (total - x[k * step]);
+  return sum;
 }
 
-/* −Σ share · log softmax(x); the classes' common share of smoothing is left out where it is 0,
-   because 0 · ∞ is no number */
-INLINE real place_loss(const real *x, i64 t, const real *weight, i64 c, i64 step,
-                       real smoothing) {
-  const real total = log_sum_exp(x, c, step);
-  real loss = (1 - smoothing) * (weight ? weight[t] : 1) * (total - x[t * step]);
-  if (smoothing == 0) return loss;
-  real sum = 0;
-  for (i64 k = 0; k < c; k++) sum += (weight ? weight[k] : 1) * (total - x[k * step]);
-  return loss + smoothing / c * sum;
+/* −Σ share · log softmax(x) of the places of a part, whose sums are logarithms by now; the classes'
+   common share of smoothing is left out where it is 0, because 0 · ∞ is no number */
+INLINE void part_losses(const real *x, const i64 *target, const real *weight, struct softmax s,
+                        const struct softmax_part *p, i64 ignore, real smoothing, real *losses,
+                        real *weights) {
+  for (i64 j = 0; j < p->rows; j++) {
+    const i64 t = target[j];
+    weights[j] = t == ignore ? 0 : weight ? weight[t] : 1;
+    losses[j] = 0;
+    if (t == ignore) continue;
+    real loss = p->sum[j] + (p->greatest[j] - x[t * s.inner + j]);
+    losses[j] = (1 - smoothing) * weights[j] * loss;
+    if (smoothing == 0) continue;
+    const real total = p->greatest[j] + p->sum[j], part = smoothing / s.count;
+    losses[j] += part * (s.inner == 1 ? loss_of_all(x, weight, s.count, 1, total)
+                                      : loss_of_all(x + j, weight, s.count, s.inner, total));
+  }
 }
 
 void KERNEL(cross_entropy)(const real *x, const i64 *target, const real *weight, real *losses,
-                           real *weights, double *totals, i64 n, i64 c, i64 s, i64 ignore,
+                           real *weights, double *totals, i64 n, i64 c, i64 places, i64 ignore,
                            double smoothing) {
-#pragma omp parallel for if (n * c * s > PARALLEL_ABOVE / 4)
-  for (i64 place = 0; place < n * s; place++) {
-    const real *from = x + place / s * c * s + place % s;
-    const i64 t = target[place];
-    weights[place] = t == ignore ? 0 : weight ? weight[t] : 1;
-    losses[place] = t == ignore ? 0
-                    : s == 1    ? place_loss(from, t, weight, c, 1, smoothing)
-                                : place_loss(from, t, weight, c, s, smoothing);
+  const struct softmax s = softmax_of(n, c, places);
+  EACH_PART(s, NULL, p) {
+    exponentials(x, NULL, s, &p, 0, 0);
+#pragma omp simd
+    for (i64 j = 0; j < p.rows; j++) p.sum[j] = logarithm_above_1(p.sum[j]);
+    part_losses(x + p.start, target + p.place, weight, s, &p, ignore, smoothing, losses + p.place,
+                weights + p.place);
   }
-  loss_totals(losses, weights, n * s, totals);
+  loss_totals(losses, weights, n * places, totals);
 }
 
-/* The gradient by one value: y its softmax, k its class, t the target; all the sum of weights. */
-INLINE real slope(real y, i64 k, i64 t, const real *weight, real all, real part, real rest) {
-  const real target_share = weight ? rest * weight[t] : rest;
-  const real share = (weight ? part * weight[k] : part) + (k == t ? target_share : 0);
-  return y * (target_share + part * all) - share;
+/* dx = mass e − part weight of each class: all but the target's own share; mass: of each place, the
+   sum of shares over that of e */
+INLINE void common_slopes(real *dx, const real *mass, const real *weight, real part,
+                          struct softmax s, const struct softmax_part *p) {
+  const real *e = p->e;
+  if (s.inner == 1) {
+    const real factor = mass[0];
+#pragma omp simd
+    for (i64 k = 0; k < s.count; k++) dx[k] = factor * e[k] - (weight ? part * weight[k] : part);
+    return;
+  }
+  for (i64 k = 0; k < s.count; k++, dx += s.inner, e += p->step) {
+    const real share = weight ? part * weight[k] : part;
+#pragma omp simd
+    for (i64 j = 0; j < p->rows; j++) dx[j] = mass[j] * e[j] - share;
+  }
 }
-
-void KERNEL(softmax)(const real *x, real *y, i64 outer, i64 count, i64 inner); /* softmax.c */
 
 /* dx = scale · (softmax(x) Σ share − share) */
-void KERNEL(cross_entropy_backward)(const real *x, real *dx, const i64 *target, const real *weight, i64 n, i64 c,
-                                    i64 s, i64 ignore, double smoothing, double scale) {
-  const real part = smoothing / c, rest = 1 - smoothing, factor = scale;
-  real all = weight ? 0 : c;
+void KERNEL(cross_entropy_backward)(const real *x, real *dx, const i64 *target, const real *weight,
+                                    i64 n, i64 c, i64 places, i64 ignore, double smoothing,
+                                    double scale) {
+  const struct softmax s = softmax_of(n, c, places);
+  const real common = scale * smoothing / c, own = scale * (1 - smoothing);
+  double all = weight ? 0 : c;
   for (i64 k = 0; weight && k < c; k++) all += weight[k];
-  KERNEL(softmax)(x, dx, n, c, s);
-#pragma omp parallel for if (n * c * s > PARALLEL_ABOVE)
-  for (i64 row = 0; row < (s == 1 ? n : n * c); row++) {
-    if (s == 1) {
-      real *to = dx + row * c;
-      const i64 t = target[row];
-      if (t == ignore) memset(to, 0, c * sizeof(real));
-      for (i64 k = 0; k < c && t != ignore; k++)
-        to[k] = factor * slope(to[k], k, t, weight, all, part, rest);
-    } else {
-      real *to = dx + row * s;
-      const i64 *targets = target + row / c * s;
-      for (i64 j = 0; j < s; j++)
-        to[j] = targets[j] == ignore
-                    ? 0
-                    : factor * slope(to[j], row % c, targets[j], weight, all, part, rest);
+  const real rest = common * all;
+  EACH_PART(s, dx, p) {
+    const i64 *t = target + p.place;
+    real *to = dx + p.start;
+    exponentials(x, NULL, s, &p, 1, 0);
+    for (i64 j = 0; j < p.rows; j++)
+      p.dot[j] = t[j] == ignore ? 0 : ((weight ? own * weight[t[j]] : own) + rest) / p.sum[j];
+    common_slopes(to, p.dot, weight, common, s, &p);
+    for (i64 j = 0; j < p.rows; j++) {
+      if (t[j] != ignore) to[t[j] * s.inner + j] -= weight ? own * weight[t[j]] : own;
+      for (i64 k = 0; t[j] == ignore && k < c; k++) to[k * s.inner + j] = 0;
     }
   }
 }
