@@ -19,40 +19,72 @@ struct matrix {
   i64 row, column;
 };
 
-/* What a tile's sums begin with: what C holds, or one number a row (NULL: zero). */
+/* What is added to a tile's product: what C holds, or else one number a row or one a column (NULL:
+   none). next: what will be read after this tile, fetched meanwhile, or NULL. */
 struct start {
   int add;
-  const real *bias;
+  const real *bias, *across, *next;
 };
 
 INLINE i64 pieces(i64 n, i64 size) { return (n + size - 1) / size; }
 
-/* c (rows, vectors * LANES) = start + a b; inlined where rows and vectors are constants. */
-INLINE void tile_of(const i64 rows, const i64 vectors, i64 depth, const real *a, const real *b,
-                    real *c, i64 pitch, struct start start) {
-  vec sum[TILE_ROWS][2];
-#pragma GCC unroll 16
-  for (i64 i = 0; i < rows; i++)
-#pragma GCC unroll 2
-    for (i64 j = 0; j < vectors; j++)
-      sum[i][j] = start.add    ? load(c + i * pitch + j * LANES)
-                  : start.bias ? broadcast(start.bias[i])
-                               : (vec){0};
-  for (i64 k = 0; k < depth; k++, a += LEFT_PITCH, b += TILE_COLUMNS) {
+/* The compiler would keep an address for every step: with one it cannot see through it does not. */
+#if defined(__GNUC__)
+#define HIDDEN(pointer) __asm__("" : "+r"(pointer))
+#else
+#define HIDDEN(pointer)
+#endif
+
+/* sum += a b for `count` steps, written out */
+INLINE void tile_steps(const i64 rows, const i64 vectors, const i64 count, const real *a,
+                       const real *b, vec sum[][2]) {
+#pragma GCC unroll 8
+  for (i64 k = 0; k < count; k++) {
     vec right[2];
 #pragma GCC unroll 2
-    for (i64 j = 0; j < vectors; j++) right[j] = load(b + j * LANES);
+    for (i64 j = 0; j < vectors; j++) right[j] = load(b + k * TILE_COLUMNS + j * LANES);
 #pragma GCC unroll 16
     for (i64 i = 0; i < rows; i++) {
-      vec left = broadcast(a[i]);
+      vec left = broadcast(a[k * LEFT_PITCH + i]);
 #pragma GCC unroll 2
       for (i64 j = 0; j < vectors; j++) MULTIPLY_ADD(sum[i][j], left, right[j]);
     }
   }
+}
+
+/* c (rows, vectors * LANES) = start + a b; inlined where rows and vectors are constants. */
+INLINE void tile_of(const i64 rows, const i64 vectors, i64 depth, const real *a, const real *b,
+                    real *c, i64 pitch, struct start start) {
+  enum { STEPS = 8 };
+  const real *next = start.next ? start.next : b;
+  if (start.add) start.bias = start.across = NULL;
+  vec sum[TILE_ROWS][2];
+#pragma GCC unroll 16
+  for (i64 i = 0; i < rows; i++) {
+    __builtin_prefetch(c + i * pitch, 1);
+#pragma GCC unroll 2
+    for (i64 j = 0; j < vectors; j++)
+      sum[i][j] = start.bias     ? broadcast(start.bias[i])
+                  : start.across ? load(start.across + j * LANES)
+                                 : (vec){0};
+  }
+  for (; depth >= STEPS; depth -= STEPS) {
+    __builtin_prefetch(next, 0, 2);
+    tile_steps(rows, vectors, STEPS, a, b, sum);
+    a += STEPS * LEFT_PITCH, b += STEPS * TILE_COLUMNS, next += 64 / sizeof(real);
+    HIDDEN(a);
+    HIDDEN(b);
+  }
+  for (; depth > 0; depth--, a += LEFT_PITCH, b += TILE_COLUMNS)
+    tile_steps(rows, vectors, 1, a, b, sum);
 #pragma GCC unroll 16
   for (i64 i = 0; i < rows; i++)
 #pragma GCC unroll 2
-    for (i64 j = 0; j < vectors; j++) store(c + i * pitch + j * LANES, sum[i][j]);
+    for (i64 j = 0; j < vectors; j++) {
+      real *to = c + i * pitch + j * LANES;
+      if (start.add) sum[i][j] += load(to);
+      store(to, sum[i][j]);
+    }
 }
 
 /* c (rows, vectors * LANES) = start + a b, from one packed panel of each factor. */
@@ -78,8 +110,9 @@ static void tile_in(i64 rows, i64 columns, i64 depth, const real *a, const real 
     tile(rows, vectors, depth, a, b, c, pitch, start);
     return;
   }
-  real beside[TILE_ROWS * TILE_COLUMNS];
+  real beside[TILE_ROWS * TILE_COLUMNS], across[TILE_COLUMNS];
   size_t bytes = columns * sizeof(real);
+  if (start.across) start.across = memcpy(across, start.across, bytes);
   if (start.add)
     for (i64 i = 0; i < rows; i++) memcpy(beside + i * TILE_COLUMNS, c + i * pitch, bytes);
   tile(rows, vectors, depth, a, b, beside, TILE_COLUMNS, start);
@@ -132,15 +165,54 @@ static void pack(const real *from, i64 line, i64 step, i64 lines, i64 depth, i64
     for (i64 i = 0; i < lines; i++) to[k * pitch + i] = from[i * line + k * step];
 }
 
-/* The right factor b (depth, n) as panels [depth][TILE_COLUMNS], one after another. */
+/* to[k * pitch + i] = from[k * step + i] for all steps k < depth and i < width, a multiple of
+   LANES and not more than the pitch; only `lines` of these are there. */
+INLINE void copy_steps(const real *from, i64 step, i64 lines, i64 depth, const i64 width, real *to,
+                       i64 pitch) {
+  if (lines >= width)
+    for (i64 k = 0; k < depth; k++)
+#pragma GCC unroll 2
+      for (i64 i = 0; i < width; i += LANES) store(to + k * pitch + i, load(from + k * step + i));
+  else
+    for (i64 k = 0; k < depth; k++) memcpy(to + k * pitch, from + k * step, lines * sizeof(real));
+}
+
+/* The right factor b (depth, n) as panels [depth][TILE_COLUMNS], one after another. Its lines are
+   read from front to back: one at a time, or a few pieces of some. */
 static void pack_right(struct matrix b, i64 n, i64 depth, real *to) {
-  for (i64 j = 0; j < n; j += TILE_COLUMNS, to += depth * TILE_COLUMNS)
-    pack(b.at + j * b.column, b.column, b.row, min_i64(n - j, TILE_COLUMNS), depth, TILE_COLUMNS,
-         to);
+  enum { STEPS = 8 };
+  if (b.column == 1)
+    for (i64 k = 0; k < depth; k += STEPS)
+      for (i64 j = 0; j < n; j += TILE_COLUMNS)
+        copy_steps(b.at + k * b.row + j, b.row, n - j, min_i64(STEPS, depth - k), TILE_COLUMNS,
+                   to + j * depth + k * TILE_COLUMNS, TILE_COLUMNS);
+  else
+    for (i64 j = 0; j < n; j += LANES)
+      pack(b.at + j * b.column, b.column, b.row, min_i64(n - j, LANES), depth, TILE_COLUMNS,
+           to + j / TILE_COLUMNS * depth * TILE_COLUMNS + j % TILE_COLUMNS);
 }
 
 /* The i-th of the panels that share m rows evenly: its first row. */
 INLINE i64 panel_row(i64 m, i64 i) { return m * i / pieces(m, TILE_ROWS); }
+
+/* The panels of rows from `first` to `end` of the left factor a (m, depth), whose first row is that
+   of the first panel, as [depth][LEFT_PITCH], one after another. */
+static void pack_left(struct matrix a, i64 m, i64 first, i64 end, i64 depth, real *to) {
+  enum { STEPS = 8 };
+  i64 top = panel_row(m, first), below = m - top;
+  for (i64 k = 0, steps; k < depth; k += steps) {
+    steps = a.row == 1 ? min_i64(STEPS, depth - k) : depth;
+    for (i64 i = first; i < end; i++) {
+      i64 row = panel_row(m, i) - top, rows = panel_row(m, i + 1) - top - row;
+      real *panel = to + (i - first) * depth * LEFT_PITCH + k * LEFT_PITCH;
+      if (a.row == 1)
+        copy_steps(a.at + row + k * a.column, a.column, below - row, steps, LEFT_PITCH, panel,
+                   LEFT_PITCH);
+      else
+        pack(a.at + row * a.row, a.row, a.column, rows, depth, LEFT_PITCH, panel);
+    }
+  }
+}
 
 /* c (m, n; rows `pitch` apart) += a (m, depth) b (depth, n), by the calling thread alone.
    work: depth * (LEFT_PITCH + n rounded up to TILE_COLUMNS) numbers. */

@@ -24,13 +24,11 @@ def linear(x, w, b):
     b = None if b is None else contiguous(b)
     if 0 < n <= FEW_ROWS:
         native.call("linear_few", x, w, b, y, n, i, o)
-    elif 0 < n * i * o <= SMALL:
+    elif n and n * i * o <= SMALL:
         work = memory.empty((i + 1) * (o + WIDEST), x.dtype)
         native.call("linear_small", x, w, b, y, work, n, i, o)
     elif n:
-        product(x.reshape(n, i), w.T, y.reshape(n, o), False)
-        if b is not None:
-            y += b
+        product(x.reshape(n, i), w.T, y.reshape(n, o), False, b)
     return y
 
 
@@ -67,8 +65,8 @@ def _in_place(d):
     return d is None or d.flags.carray
 
 
-def product(a, b, c, add):
-    """c = a b, or c += a b (add): matrices, a and b of any strides, c contiguous"""
+def product(a, b, c, add, bias=None):
+    """c = a b + bias, or c += a b (add): matrices, a and b of any strides, c and bias contiguous"""
     (m, depth), n = a.shape, b.shape[1]
     if min(m, n, depth) == 0:
         return  # to an empty sum only is anything added here
@@ -76,4 +74,4 @@ def product(a, b, c, add):
     work = memory.empty(native.call("shared_product_work", c, m, n, depth, count), c.dtype)
     strides = [s // c.itemsize for s in (*a.strides, *b.strides)]
     places = native.address(a), native.address(b)
-    native.call("shared_product", *places, c, m, n, depth, *strides, add, count, work)
+    native.call("shared_product", *places, bias, c, m, n, depth, *strides, add, count, work)

@@ -1,0 +1,71 @@
+"""Linear layers and matrix products: what the table of cases does not say."""
+
+import numpy as np
+import pytest
+
+from flambeau import kernels
+
+cpu = pytest.importorskip("flambeau.kernels.cpu.linear")
+random = np.random.default_rng(3)
+
+HIGH, LOW = (500, 37, 40), (30, 300, 1100)
+SHAPES = [HIGH, LOW, (700, 150, 520), (7, 70, 900), (1, 400, 600), (90, 1, 3000), (300, 200, 5)]
+
+
+def draw(*shape, dtype="f4"):
+    return random.normal(size=shape).astype(dtype)
+
+
+def matrix(rows, columns, order, dtype):
+    """A matrix in memory in C order, transposed, or with numbers that are not its own between."""
+    if order == "n":
+        return draw(rows, columns, dtype=dtype)
+    if order == "t":
+        return draw(columns, rows, dtype=dtype).T
+    return draw(2 * rows, 3 * columns, dtype=dtype)[::2, ::3]
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of threads; it is restored."""
+    before = kernels.get_num_threads()
+    yield kernels.set_num_threads
+    kernels.set_num_threads(before)
+
+
+@pytest.mark.parametrize("orders", ["nn", "nt", "tn", "tt", "ss"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_products_of_matrices_of_any_strides_agree_with_numpy(shape, orders, dtype):
+    m, n, depth = shape
+    a, b = matrix(m, depth, orders[0], dtype), matrix(depth, n, orders[1], dtype)
+    bias, c = draw(n, dtype=dtype), np.full((m, n), np.nan, dtype)
+    exact = {"rtol": 0, "atol": depth**0.5 * (1e-5 if dtype == "f4" else 1e-13)}
+    cpu.product(a, b, c, False)
+    np.testing.assert_allclose(c, a @ b, **exact)
+    cpu.product(a, b, c, True)
+    np.testing.assert_allclose(c, 2 * (a @ b), **exact)
+    cpu.product(a, b, c, False, bias)
+    np.testing.assert_allclose(c, a @ b + bias, **exact)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_products_do_not_depend_on_the_number_of_threads(shape, threads):
+    m, n, depth = shape
+    a, b, found = draw(m, depth), draw(depth, n), np.empty((3, m, n), "f4")
+    for count in (1, 2, 3):
+        threads(count)
+        cpu.product(a, b, found[count - 1], False)
+    assert (found == found[0]).all()
+
+
+@pytest.mark.parametrize("rows", [*range(1, 10), 50, 331])
+@pytest.mark.parametrize("sizes", [(0, 3), (1, 1), (37, 19), (520, 333)], ids=str)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("biased", [True, False])
+def test_linear_agrees_with_numpy_for_any_number_of_rows(rows, sizes, dtype, biased):
+    i, o = sizes
+    x, w = draw(rows, i, dtype=dtype), draw(o, i, dtype=dtype)
+    b = draw(o, dtype=dtype) if biased else None
+    expected = x @ w.T + (b if biased else 0)
+    np.testing.assert_allclose(cpu.linear(x, w, b), expected, rtol=0, atol=3e-4)
