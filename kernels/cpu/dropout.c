@@ -2,25 +2,53 @@
 
 enum { PHILOX_BLOCKS = 64 }; /* so many blocks of four words are drawn at once, as vectors */
 
-/* words[4 i + k] = word k of block counter + i */
+/* PRODUCTS(a, b): the 64-bit products of the lower halves of 64-bit lanes */
+#if defined(ISA_IS_AVX2) || defined(ISA_IS_AVX512)
+typedef uint64_t wide __attribute__((vector_size(32)));
+typedef int wide_halves __attribute__((vector_size(32)));
+#define PRODUCTS(a, b) ((wide)__builtin_ia32_pmuludq256((wide_halves)(a), (wide_halves)(b)))
+#else
+typedef uint64_t wide __attribute__((vector_size(16)));
+typedef int wide_halves __attribute__((vector_size(16)));
+#if defined(__SSE2__)
+#define PRODUCTS(a, b) ((wide)__builtin_ia32_pmuludq128((wide_halves)(a), (wide_halves)(b)))
+#else
+#define PRODUCTS(a, b) (((a) & 0xFFFFFFFF) * ((b) & 0xFFFFFFFF))
+#endif
+#endif
+enum { WIDE = sizeof(wide) / 8, AT_ONE_TIME = 2 }; /* blocks of a vector; vectors side by side */
+#define BOTH _Pragma("GCC unroll 2") for (int v = 0; v < AT_ONE_TIME; v++)
+
+/* words[4 l + k] = the lower half of lane l of c[k] */
+INLINE void store_words(const wide *c, uint32_t *words) {
+  const wide low = (c[0] & 0xFFFFFFFF) | c[1] << 32, high = (c[2] & 0xFFFFFFFF) | c[3] << 32;
+  for (int l = 0; l < WIDE; l++) {
+    const uint64_t pair[2] = {low[l], high[l]};
+    memcpy(words + 4 * l, pair, sizeof pair);
+  }
+}
+
+/* words[4 i + k] = word k of block counter + i; the upper halves of lanes may hold anything */
 INLINE void philox_words(uint32_t key0, uint32_t key1, uint64_t counter, uint32_t *words) {
-#pragma omp simd
-  for (int i = 0; i < PHILOX_BLOCKS; i++) {
-    uint32_t c0 = (uint32_t)(counter + i), c1 = (uint32_t)((counter + i) >> 32), c2 = 0, c3 = 0;
+  wide each;
+  for (int l = 0; l < WIDE; l++) each[l] = l;
+  for (int i = 0; i < PHILOX_BLOCKS; i += AT_ONE_TIME * WIDE) {
     uint32_t k0 = key0, k1 = key1;
-    for (int round = 0; round < 10; round++) {
-      uint64_t a = (uint64_t)0xD2511F53 * c0, b = (uint64_t)0xCD9E8D57 * c2;
-      c0 = (uint32_t)(b >> 32) ^ c1 ^ k0;
-      c2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
-      c1 = (uint32_t)b;
-      c3 = (uint32_t)a;
-      k0 += 0x9E3779B9;
-      k1 += 0xBB67AE85;
+    wide c[AT_ONE_TIME][4];
+    BOTH {
+      const wide block = each + (counter + i + v * WIDE);
+      c[v][0] = block, c[v][1] = block >> 32, c[v][2] = c[v][3] = (wide){0};
     }
-    words[4 * i] = c0;
-    words[4 * i + 1] = c1;
-    words[4 * i + 2] = c2;
-    words[4 * i + 3] = c3;
+    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9, k1 += 0xBB67AE85)
+      BOTH {
+        const wide a = PRODUCTS((wide){0} + 0xD2511F53, c[v][0]);
+        const wide b = PRODUCTS((wide){0} + 0xCD9E8D57, c[v][2]);
+        c[v][0] = (b >> 32) ^ c[v][1] ^ k0;
+        c[v][2] = (a >> 32) ^ c[v][3] ^ k1;
+        c[v][1] = b;
+        c[v][3] = a;
+      }
+    BOTH store_words(c[v], words + 4 * (i + v * WIDE));
   }
 }
 
@@ -29,14 +57,18 @@ void KERNEL(dropout)(const real *x, real *y, i64 n, i64 key0, i64 key1, i64 coun
                      double scale) {
   const real factor = scale;
   const i64 size = 4 * PHILOX_BLOCKS;
+  const uint32_t lowest = least; /* 2³² is no word: all are below */
+  const int none = least > UINT32_MAX;
 #pragma omp parallel for if (n > PARALLEL_ABOVE)
   for (i64 start = 0; start < n; start += size) {
     uint32_t words[4 * PHILOX_BLOCKS];
     philox_words((uint32_t)key0, (uint32_t)key1, (uint64_t)(counter + start / 4), words);
-    const i64 count = min_i64(size, n - start);
+    const i64 count = none ? 0 : min_i64(size, n - start);
+#pragma omp simd
     for (i64 i = 0; i < count; i++)
-      y[start + i] = words[i] >= least ? x[start + i] * factor : 0;
+      y[start + i] = words[i] >= lowest ? x[start + i] * factor : 0;
   }
+  if (none) memset(y, 0, n * sizeof(real));
 }
 
 enum { DROPOUT_RUN = 4 * PHILOX_BLOCKS - 3, DROPOUT_CHANNELS = 16 };

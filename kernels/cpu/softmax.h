@@ -19,9 +19,9 @@ INLINE struct softmax softmax_of(i64 outer, i64 count, i64 inner) {
 
 enum { ALONE = 1, WEIGHED }; /* how dy is summed */
 
-/* Some rows: of each the greatest x, Σ e and Σ dy or Σ e dy with e = e^(x − greatest). e lies in the
-   result, or else, `step` numbers apart along the row, in `kept`: in a large array the cache lines
-   along a row may push each other out. start: where the first row begins; place: its number. */
+/* Some rows: of each the greatest x, Σ e and Σ dy or Σ e dy with e = e^(x − greatest). e lies in
+   the result, or else, `step` numbers apart along the row, in `kept`: in a large array the cache
+   lines along a row may push each other out. start: where the first row begins; place: its number. */
 struct softmax_part {
   i64 rows, step, start, place;
   real *e;
