@@ -29,6 +29,7 @@ from flambeau.zoo import models
 
 IMAGES = 8, 64, 56, 56
 CLASSES = 1024, 1000
+WORDS = 64, 64
 SEGMENTS = 8, 21, 112, 112
 FORMATS = {"contiguous": torch.contiguous_format, "last": torch.channels_last}
 TWICE = "forward", "backward"
@@ -47,6 +48,16 @@ class Op(NamedTuple):
 def halves(t):
     """ReLU of each half of the channels."""
     return tuple(torch.relu(half) for half in t.chunk(2, 1))
+
+
+def sum_over(axis):
+    """The sum over an axis."""
+    return lambda t: t.sum(axis)
+
+
+def max_over(axis):
+    """The greatest over an axis; the first of equals gets the gradient."""
+    return lambda t: t.max(axis).values
 
 
 SPLIT = nn.Sequential(nn.Chunk(2), nn.ParallelTable(nn.ReLU(), nn.ReLU()))
@@ -69,6 +80,8 @@ OPS = {
     "elu": Op(nn.ELU(), [IMAGES]),
     "leaky relu": Op(nn.LeakyReLU(), [IMAGES]),
     "softplus": Op(nn.Softplus(), [IMAGES]),
+    "gelu": Op(nn.GELU(), [IMAGES], passes=ALL),
+    "silu": Op(nn.SiLU(), [IMAGES], passes=ALL),
     "softmax": Op(nn.Softmax(dim=1), [CLASSES], passes=ALL),
     "log softmax": Op(nn.LogSoftmax(dim=1), [CLASSES], passes=ALL),
     "softmax of images": Op(nn.Softmax(dim=1), [SEGMENTS], passes=ALL),
@@ -81,11 +94,21 @@ OPS = {
     "split and relu": Op(SPLIT, [IMAGES], halves),
     "add": Op(nn.Add(), [IMAGES] * 2, passes=("forward",)),  # backward: dy itself, no work
     "mul": Op(nn.Mul(), [IMAGES] * 2, torch.mul),
+    # sums: PyTorch's backward is a view, no work
+    "sum over axis 0": Op(nn.SumOver(0), [CLASSES], sum_over(0), ("forward",)),
+    "sum over axis 1": Op(nn.SumOver(1), [CLASSES], sum_over(1), ("forward",)),
+    "sum over channels": Op(nn.SumOver(1), [IMAGES], sum_over(1), ("forward",)),
+    "max over axis 0": Op(nn.MaxOver(0), [CLASSES], max_over(0), ALL),
+    "max over axis 1": Op(nn.MaxOver(1), [CLASSES], max_over(1), ALL),
+    "max over channels": Op(nn.MaxOver(1), [IMAGES], max_over(1), ALL),
     "zero padding 1": Op(nn.ZeroPad2d(1), [IMAGES]),
     "depthwise 3x3": Op(nn.Conv2d(64, 64, 3, padding=1, groups=64), [IMAGES]),
     "depthwise 3x3/2": Op(nn.Conv2d(64, 64, 3, 2, 1, groups=64), [IMAGES]),
     "transposed 4x4/2": Op(nn.ConvTranspose2d(64, 32, 4, 2, 1), [IMAGES]),
     "transposed 2x2/2": Op(nn.ConvTranspose2d(64, 32, 2, 2), [IMAGES]),
+    "conv 1d, 3": Op(nn.Conv1d(64, 64, 3, padding=1), [(16, 64, 1024)]),
+    "conv 3d, 3x3x3": Op(nn.Conv3d(16, 32, 3, padding=1), [(2, 16, 16, 28, 28)]),
+    "embedding": Op(nn.Embedding(10000, 256), [WORDS]),
     "linear 64x1000x2048": Op(nn.Linear(2048, 1000), [(64, 2048)]),
     "linear 8x4096x4096": Op(nn.Linear(4096, 4096), [(8, 4096)]),
 }
@@ -102,6 +125,9 @@ def normal(*shape):
 
 def inputs(op, memory_format):
     """Tensors to apply an op to; a loss gets its targets too."""
+    if isinstance(op.module, nn.Embedding):
+        numbers = np.random.default_rng(0).integers(op.module.num_embeddings, size=op.shapes[0])
+        return [torch.from_numpy(numbers)]
     ts = [torch.from_numpy(normal(*shape)) for shape in op.shapes]
     ts = [t.to(memory_format=memory_format) if t.ndim == 4 else t for t in ts]
     if isinstance(op.module, nn.CrossEntropyLoss):
@@ -167,8 +193,10 @@ def functions(op):
         for kind in op.passes:
             found[kind]["ours", name] = our_passes[kind]
             found[kind]["torch", name] = their_passes[kind]
-    for passes in found.values():
-        if not isinstance(op.module, nn.Dropout):  # each draws a mask of its own
+    for kind, passes in found.items():
+        if not isinstance(op.module, nn.Dropout) and (  # each draws a mask of its own
+            kind == "forward" or not isinstance(op.module, nn.Embedding)  # adds to its weights' own
+        ):
             agree({name: first(function()) for name, function in passes.items()})
     return found
 
@@ -185,6 +213,8 @@ def moved(op, kind):
     ts = inputs(op, torch.contiguous_format)
     ys = (op.theirs or peer(op.module))(*ts)
     x, y = (sum(t.nbytes for t in some) for some in (ts, ys if isinstance(ys, tuple) else (ys,)))
+    if isinstance(op.module, nn.Embedding):  # only the rows that are looked up
+        return {"forward": 2 * y, "backward": 3 * y}[kind]
     loss = isinstance(op.module, nn.loss.Loss)
     w, dx = (0, ts[0].nbytes) if loss else (sum(w.nbytes for w in op.module.parameters()), x)
     forward, backward = x + w + y, x + w + y + dx + 2 * w  # dw is added to: read and written
