@@ -5,6 +5,7 @@
    as panels [depth][TILE_COLUMNS], so that the innermost loop reads both from front to back.
    Source: Goto and van de Geijn, Anatomy of high-performance matrix multiplication, 2008. */
 #include "multiply.h"
+#include "transpose.h"
 
 #if VECTOR_BYTES == 64
 enum { TILE_ROWS = 14 }; /* 28 sums, 2 right vectors and a broadcast in 32 registers */
@@ -117,27 +118,6 @@ static void tile_in(i64 rows, i64 columns, i64 depth, const real *a, const real 
     for (i64 i = 0; i < rows; i++) memcpy(beside + i * TILE_COLUMNS, c + i * pitch, bytes);
   tile(rows, vectors, depth, a, b, beside, TILE_COLUMNS, start);
   for (i64 i = 0; i < rows; i++) memcpy(c + i * pitch, beside + i * TILE_COLUMNS, bytes);
-}
-
-/* Transpose LANES vectors in registers: exchange ever larger blocks across the diagonal. */
-INLINE void transpose(vec v[LANES]) {
-  typedef __typeof__((vec){0} < (vec){0}) picks;
-#pragma GCC unroll 8
-  for (int s = 1; s < LANES; s *= 2) {
-    picks low, high;
-#pragma GCC unroll 16
-    for (int l = 0; l < LANES; l++) {
-      low[l] = l & s ? LANES + l - s : l;
-      high[l] = l & s ? LANES + l : l + s;
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < LANES; i++)
-      if (!(i & s)) {
-        vec a = v[i], b = v[i + s];
-        v[i] = __builtin_shuffle(a, b, low);
-        v[i + s] = __builtin_shuffle(a, b, high);
-      }
-  }
 }
 
 /* to[k * pitch + i] = from[i * line + k] for LANES steps k and the lines i0 to i0 + LANES - 1;

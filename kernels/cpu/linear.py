@@ -4,6 +4,10 @@ Another library's threads, BLAS's, would spin for a while after each product and
 processors from the layers that follow.
 """
 
+import functools
+
+import numpy as np
+
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import memory, native
 from flambeau.kernels.reference import contiguous
@@ -71,7 +75,23 @@ def product(a, b, c, add, bias=None):
     if min(m, n, depth) == 0:
         return  # to an empty sum only is anything added here
     count = native.lib.threads() if m * n * depth > PARALLEL_ABOVE else 1
-    work = memory.empty(native.call("shared_product_work", c, m, n, depth, count), c.dtype)
-    strides = [s // c.itemsize for s in (*a.strides, *b.strides)]
-    places = native.address(a), native.address(b)
-    native.call("shared_product", *places, bias, c, m, n, depth, *strides, add, count, work)
+    work = memory.empty(_work(c.dtype, m, n, depth, count), c.dtype)
+    (a, *a_steps), (b, *b_steps) = _place(a), _place(b)
+    sizes = m, n, depth, *a_steps, *b_steps
+    native.call("shared_product", a, b, bias, c, *sizes, add, count, work)
+
+
+@functools.lru_cache(maxsize=1024)
+def _work(dtype, *sizes):
+    """How many numbers of memory a product takes."""
+    return native.call("shared_product_work", np.empty(1, dtype), *sizes)
+
+
+def _place(a):
+    """A matrix as an argument of `call`, and the steps between its rows and columns in numbers."""
+    if a.flags.c_contiguous:
+        return a, a.shape[1], 1
+    if a.flags.f_contiguous:
+        return a.T, 1, a.shape[0]
+    row, column = a.strides
+    return native.address(a), row // a.itemsize, column // a.itemsize
