@@ -1,7 +1,9 @@
 """Functions of one value, applied to every element: C kernels."""
 
 from flambeau.kernels import reference
-from flambeau.kernels.cpu import columns, layout, native
+from flambeau.kernels.cpu import columns, layout, memory, native
+
+_LARGE = 1 << 14  # numbers
 
 
 def relu(x):
@@ -49,13 +51,13 @@ def prelu_backward(x, dy, w, dw, want_dx):
     if not native.takes(x, dy, w, dw):
         return reference.prelu_backward(x, dy, w, dw, want_dx)
     (x, dy), sizes = _by_slope(w, x, dy)
-    memory = layout.block(x), layout.block(dy)
+    blocks = layout.block(x), layout.block(dy)
     if dw is not None:
         _add_slopes(x, dy, dw, *sizes)
     if not want_dx:
         return None
     dx = layout.empty_like(x)
-    native.call("prelu_backward", *memory, reference.contiguous(w), layout.block(dx), *sizes)
+    native.call("prelu_backward", *blocks, reference.contiguous(w), layout.block(dx), *sizes)
     return dx
 
 
@@ -120,6 +122,11 @@ def _forward(name, x, *options):
     """A kernel from x to y."""
     if not native.takes(x):
         return getattr(reference, name)(x, *options)
+    if _in_blocks(x):
+        y = memory.empty(x.shape, x.dtype)
+        for one, to in zip(x, y, strict=True):
+            native.call(name, one, to, *options, one.size)
+        return y
     (x,) = layout.alike(x)
     y = layout.empty_like(x)
     native.call(name, layout.block(x), layout.block(y), *options, x.size)
@@ -130,7 +137,22 @@ def _backward(name, x, dy, *options):
     """A kernel from x and dy to dx."""
     if not native.takes(x, dy):
         return getattr(reference, name)(x, dy, *options)
+    if _in_blocks(x, dy):
+        dx = memory.empty(x.shape, x.dtype)
+        for parts in zip(x, dy, dx, strict=True):
+            native.call(name, *parts, *options, parts[0].size)
+        return dx
     x, dy = layout.alike(x, dy)
     dx = layout.empty_like(x)
     native.call(name, *map(layout.block, (x, dy, dx)), *options, x.size)
     return dx
+
+
+def _in_blocks(x, *others):
+    """True for parts of larger arrays whose entries along axis 0 are large blocks in C order.
+
+    The entries are then taken one by one as they lie: a copy would cost more than the calls.
+    """
+    if x.flags.c_contiguous or x.ndim < 2 or x.size < len(x) * _LARGE:
+        return False
+    return len(x) > 0 and all(a.flags.aligned and a[0].flags.c_contiguous for a in (x, *others))

@@ -80,32 +80,7 @@ INLINE real logarithm_above_1(real x) {
   float n = (float)((int)(all.bits >> 23) - 127), y = logarithm_plus_1(rest.value - 1);
   return x == x ? n * 0.693147181f + y : x;
 }
-
-/* erf x = x + x P(x²) up to |x| = 1, ±(1 − e^−Q(|x|)) from there on and ±1 from 4: minimax polynomials,
-   fitted for this file, of erf x / x − 1 and of −ln(1 − erf x); at most 2 units off over all floats,
-   of which the polynomials have 0.02 */
-INLINE real error_function(real x) {
-  float a = magnitude(x);
-  a = a > 4 ? 4 : a; /* NaN stays NaN */
-  float square = a * a, p = 7.853883289e-05f;
-  p = p * square - 8.010200690e-04f;
-  p = p * square + 5.188328680e-03f;
-  p = p * square - 2.685381286e-02f;
-  p = p * square + 1.128358543e-01f;
-  p = p * square - 3.761262596e-01f;
-  p = p * square + 1.283791196e-01f;
-  float q = -1.863793295e-04f;
-  q = q * a + 2.947659697e-03f;
-  q = q * a - 2.183806896e-02f;
-  q = q * a + 1.031067669e-01f;
-  q = q * a + 6.381447911e-01f;
-  q = q * a + 1.127089143e+00f;
-  q = q * a + 3.415207612e-04f;
-  float y = 1 - falling_exponential(-q);
-  return a < 1 ? x + x * p : x < 0 ? -y : y;
-}
 #else
-INLINE real error_function(real x) { return erf(x); }
 INLINE real logarithm_above_1(real x) { return log(x); }
 INLINE real logarithm_plus_1(real e) { return log1p(e); }
 INLINE real exponential(real x) { return exp(x); }
