@@ -6,7 +6,7 @@ import numpy as np
 
 from flambeau.kernels.cpu import conv_algorithm, conv_last, memory, native, weights, winograd
 from flambeau.kernels.cpu.arrays import contiguous
-from flambeau.kernels.cpu.layout import arranged, channels_last, empty_channels_last
+from flambeau.kernels.cpu.layout import arranged, channels_last
 
 PIXELS = 320  # of a strip: the depth of its products
 PACKED = 60_000  # numbers of the packed gradient that stay in the second cache
@@ -34,26 +34,46 @@ def transposed(x, w, b, size, stride, padding, dilation, groups, phases):
             m, pads = int(name[-1]), (2 - padding[0], 2 - padding[1])
             packed = winograd.transformed(w, m, True)
             return winograd.convolve(x, packed, b, None, None, k, m, size, pads)
-    y = empty_channels_last((n, k, *size), x.dtype)
+    y = memory.empty((n, *size, k), x.dtype)
     down, across = (
         list(phases(size[i], kernel[i], stride[i], padding[i], dilation[i])) for i in (0, 1)
     )
     for i, height, rows, top, step_h in down:
+        z = y if stride[0] == 1 else memory.empty((n, height, size[1], k), x.dtype)
         for j, width, columns, left, step_w in across:
-            part = taps_of(w, groups, rows, columns)
-            to = y[:, :, i :: stride[0], j :: stride[1]]
+            part, to = taps_of(w, groups, rows, columns), z[:, :, j :: stride[1]]
             if part is None or x.size == 0:
-                to[...] = 0 if b is None else b[:, None, None]
+                to[...] = 0 if b is None else b
                 continue
             packed, (p, q) = part
             # the taps in reverse: the last reads first
             start = -(top + (p - 1) * step_h), -(left + (q - 1) * step_w)
-            options = (1, 1), start, (-step_h, -step_w), groups
-            z = conv_last.convolve(x, packed, b, None, None, k, (p, q), (height, width), *options)
-            if len(down) == len(across) == 1:
-                return z
-            to[...] = z
-    return y
+            options = (p, q), k, (height, width), (1, 1), start, (-step_h, -step_w), groups
+            into_columns(to, x, packed, b, options, stride[1], size[1])
+        if z is not y:
+            into_rows(y, z, i, stride[0])
+    return y.transpose(0, 3, 1, 2)
+
+
+def into_columns(to, x, packed, b, options, stride, whole):
+    """The convolution with every stride-th column of an image of a whole width as its result."""
+    x, strides = conv_last.steps(x)
+    pitch = None if whole % stride else stride * to.shape[-1]  # columns do not run on into rows
+    options = *options, native.lib.threads()
+    step = conv_last.prepared("conv_last", None, pitch, x.shape, strides, *options)
+    if pitch:
+        step.into(to, x, packed, b, None)
+    else:
+        to[...] = step(x, packed, b, None).transpose(0, 2, 3, 1)
+
+
+def into_rows(y, z, first, stride):
+    """Rows first, first + stride, … of images y = the rows of z        both (n, h, w, k)"""
+    if y.shape[1] % stride or not y.size:
+        y[:, first::stride] = z
+        return
+    row = y[0, 0].size
+    native.call("copy_rows", z, 0, row, y, first * row, stride * row, z.size // row, row)
 
 
 def taps_of(w, groups, rows, columns):
