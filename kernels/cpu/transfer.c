@@ -13,8 +13,8 @@ INLINE real held(real x, real low, real high) {
   return v > high ? high : v;
 }
 
-/* Φ(−x) for x ≥ 0, e = e^(−x²/2). float: e (1/2 − x G(x)), G a quotient of minimax polynomials fitted
-   for this file, which is off by 3e-10; so written, little of it is rounded where x is small */
+/* Φ(−x) for x ≥ 0, e = e^(−x²/2). float: e (1/2 − x G(x)), G a quotient of minimax polynomials
+   fitted for this file, which is off by 3e-10; so written, little is rounded where x is small */
 INLINE real normal_tail(real x, real e) {
 #if REAL_IS_FLOAT
   x = x > 100 ? 100 : x;
