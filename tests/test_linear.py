@@ -69,3 +69,15 @@ def test_linear_agrees_with_numpy_for_any_number_of_rows(rows, sizes, dtype, bia
     b = draw(o, dtype=dtype) if biased else None
     expected = x @ w.T + (b if biased else 0)
     np.testing.assert_allclose(cpu.linear(x, w, b), expected, rtol=0, atol=3e-4)
+
+
+@pytest.mark.parametrize("rows", [9, 50, 331])
+@pytest.mark.parametrize("sizes", [(1, 30000), (700, 333), (1100, 40)], ids=str)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_weights_that_cannot_change_give_the_same_from_their_panels(rows, sizes, dtype):
+    i, o = sizes
+    x, w, b = draw(rows, i, dtype=dtype), draw(o, i, dtype=dtype), draw(o, dtype=dtype)
+    expected, fixed = cpu.linear(x, w, b), w.copy()
+    fixed.flags.writeable = False
+    for _ in range(2):
+        assert (cpu.linear(x, fixed, b) == expected).all()

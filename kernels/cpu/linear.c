@@ -18,8 +18,8 @@ INLINE real sum_of_lanes(vec v) {
   return total;
 }
 
-/* y[r * o + j * apart] = x[r] · w[j * apart] + b[j * apart] for `rows` rows of x and `outs` of w, of i
-   numbers; inlined where rows and outs are constants. */
+/* y[r * o + j * apart] = x[r] · w[j * apart] + b[j * apart] for `rows` rows of x and `outs` of w, of
+   i numbers; inlined where rows and outs are constants. */
 INLINE void dot_rows(const i64 rows, const i64 outs, i64 apart, const real *x, const real *w,
                      const real *b, real *y, i64 i, i64 o) {
   vec sum[FEW_ROWS][MOST_OUTS] = {{{0}}};

@@ -9,7 +9,7 @@ import functools
 import numpy as np
 
 from flambeau.kernels import reference
-from flambeau.kernels.cpu import memory, native
+from flambeau.kernels.cpu import memory, native, weights
 from flambeau.kernels.reference import contiguous
 
 FEW_ROWS = 8  # of linear.c
@@ -31,9 +31,16 @@ def linear(x, w, b):
     elif n and n * i * o <= SMALL:
         work = memory.empty((i + 1) * (o + WIDEST), x.dtype)
         native.call("linear_small", x, w, b, y, work, n, i, o)
+    elif n and weights.cannot_change(w):
+        _times(x.reshape(n, i), weights.kept(w, "columns", _pack), y.reshape(n, o), False, b)
     elif n:
         product(x.reshape(n, i), w.T, y.reshape(n, o), False, b)
     return y
+
+
+def _pack(w):
+    """w (o, i) as the panels of columns of wᵀ that a product reads, an array of one dimension."""
+    return weights.pack(1, False, w.reshape(*w.shape, 1, 1))
 
 
 def linear_backward(x, dy, w, dw, db, want_dx):
@@ -71,14 +78,18 @@ def _in_place(d):
 
 def product(a, b, c, add, bias=None):
     """c = a b + bias, or c += a b (add): matrices, a and b of any strides, c and bias contiguous"""
-    (m, depth), n = a.shape, b.shape[1]
-    if min(m, n, depth) == 0:
-        return  # to an empty sum only is anything added here
+    if min(*a.shape, *b.shape) > 0:  # to an empty sum only is anything added here
+        _times(a, b, c, add, bias)
+
+
+def _times(a, b, c, add, bias):
+    """The same; b may also be packed by weights.pack."""
+    (m, depth), n, packed = a.shape, c.shape[1], b.ndim == 1
     count = native.lib.threads() if m * n * depth > PARALLEL_ABOVE else 1
     work = memory.empty(_work(c.dtype, m, n, depth, count), c.dtype)
-    (a, *a_steps), (b, *b_steps) = _place(a), _place(b)
+    (a, *a_steps), (b, *b_steps) = _place(a), (b, 0, 0) if packed else _place(b)
     sizes = m, n, depth, *a_steps, *b_steps
-    native.call("shared_product", a, b, bias, c, *sizes, add, count, work)
+    native.call("shared_product", a, b, bias, c, *sizes, packed, add, count, work)
 
 
 @functools.lru_cache(maxsize=1024)

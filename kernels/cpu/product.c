@@ -1,4 +1,4 @@
-/* Matrix products by all threads: those of nn.Linear, and of recurrent layers for all steps at once.
+/* Matrix products by all threads: of nn.Linear, and of recurrent layers for all steps at once.
 
    They are made by the threads that run all other layers: another library's threads, which spin
    for a while after their work, would take the processors from these.
@@ -12,7 +12,7 @@
 
 enum {
   SLICE = 512,
-  LEFT_BLOCK = (288 << 10) / sizeof(real),
+  LEFT_BLOCK = (384 << 10) / sizeof(real),
   FEW_COLUMNS = 128 /* so few that the rows of a are better read in place */
 };
 
@@ -21,15 +21,25 @@ struct product {
   i64 terms;                /* of a slice */
   i64 panels;               /* of rows in a block */
   i64 low;                  /* whether all rows are one block */
+  i64 packed;               /* whether b is panels [depth][TILE_COLUMNS] already */
   const real *bias;         /* (n,), or NULL */
   real *c;
 };
+
+/* What tiles fetch while they compute: one here, the next one `step` further. */
+struct ahead {
+  const real *at;
+  i64 step;
+};
+
+/* What a tile fetches in passing, in numbers. */
+INLINE i64 fetched(i64 terms) { return terms / 8 * (64 / (i64)sizeof(real)); }
 
 static struct product product_of(i64 m, i64 n, i64 depth, i64 threads) {
   i64 terms = pieces(depth, pieces(depth, SLICE)), panels = pieces(m, TILE_ROWS);
   i64 most = max_i64(1, LEFT_BLOCK / (terms * LEFT_PITCH)), low = panels <= most && n >= m;
   if (!low) panels = pieces(panels, threads * pieces(panels, threads * most));
-  return (struct product){m, n, depth, threads, terms, panels, low, NULL, NULL};
+  return (struct product){m, n, depth, threads, terms, panels, low, 0, NULL, NULL};
 }
 
 /* The numbers of left factor in a block. */
@@ -44,15 +54,15 @@ i64 KERNEL(shared_product_work)(const real *x, i64 m, i64 n, i64 depth, i64 thre
 }
 
 /* The panels of rows from `first` to `end` of the columns from j on; both factors are packed.
-   next: the panel of the right factor that will be wanted after this one. */
+   ahead: what of the right factor will be wanted after this. */
 static void panel_product(const struct product *p, i64 first, i64 end, i64 j, i64 terms,
-                          const real *left, const real *right, const real *next, int add) {
-  struct start start = {add, NULL, p->bias ? p->bias + j : NULL, next};
+                          const real *left, const real *right, struct ahead ahead, int add) {
+  struct start start = {add, NULL, p->bias ? p->bias + j : NULL, ahead.at};
   for (i64 i = first; i < end; i++, left += terms * LEFT_PITCH) {
     i64 row = panel_row(p->m, i), rows = panel_row(p->m, i + 1) - row;
     tile_in(rows, min_i64(p->n - j, TILE_COLUMNS), terms, left, right, p->c + row * p->n + j, p->n,
             start);
-    start.next += terms / 8 * (64 / sizeof(real));
+    start.next += ahead.step;
   }
 }
 
@@ -73,26 +83,29 @@ static void panel_in_place(const struct product *p, i64 first, i64 end, i64 j, i
 /* A slice of a high product: a (m, terms), b (terms, n); the work is that of all threads. */
 static void high_slice(const struct product *p, i64 terms, struct matrix a, struct matrix b,
                        int add, real *work) {
+  enum { TOGETHER = 4 * TILE_COLUMNS };
   i64 panels = pieces(p->m, TILE_ROWS), in_place = a.column == 1 && p->n <= FEW_COLUMNS;
-  real *right = work, *left = work + p->terms * pieces(p->n, TILE_COLUMNS) * TILE_COLUMNS;
+  i64 apart = p->packed ? p->depth : terms; /* panels, in rows of them */
+  real *packed = work, *left = work + p->terms * pieces(p->n, TILE_COLUMNS) * TILE_COLUMNS;
+  const real *right = p->packed ? b.at : packed;
   left += omp_get_thread_num() * left_size(p);
 #pragma omp for schedule(static)
-  for (i64 j = 0; j < pieces(p->n, 4 * TILE_COLUMNS); j++) {
-    i64 from = j * 4 * TILE_COLUMNS;
-    pack_right((struct matrix){b.at + from * b.column, b.row, b.column},
-               min_i64(p->n - from, 4 * TILE_COLUMNS), terms, right + from * terms);
-  }
+  for (i64 j = 0; j < (p->packed ? 0 : p->n); j += TOGETHER)
+    pack_right((struct matrix){b.at + j * b.column, b.row, b.column},
+               min_i64(p->n - j, TOGETHER), terms, packed + j * terms);
 #pragma omp for schedule(static)
   for (i64 first = 0; first < panels; first += p->panels) {
     i64 end = min_i64(first + p->panels, panels), row = panel_row(p->m, first);
     if (!in_place)
-      pack_left((struct matrix){a.at + row * a.row, a.row, a.column}, p->m, first, end, terms, left);
+      pack_left((struct matrix){a.at + row * a.row, a.row, a.column}, p->m, first, end, terms,
+                left);
     for (i64 j = 0; j < p->n; j += TILE_COLUMNS) {
-      const real *panel = right + j * terms, *next = panel + terms * TILE_COLUMNS;
+      const real *panel = right + j * apart, *next = panel + apart * TILE_COLUMNS;
       if (in_place)
         panel_in_place(p, first, end, j, terms, a, panel, next, add);
       else
-        panel_product(p, first, end, j, terms, left, panel, next, add);
+        panel_product(p, first, end, j, terms, left, panel, (struct ahead){next, fetched(terms)},
+                      add);
     }
   }
 }
@@ -100,9 +113,9 @@ static void high_slice(const struct product *p, i64 terms, struct matrix a, stru
 /* The same of a low one. */
 static void low_slice(const struct product *p, i64 terms, struct matrix a, struct matrix b,
                       int add, real *work) {
-  i64 panels = p->panels;
-  real *left = work, *right = work + left_size(p);
-  right += omp_get_thread_num() * p->terms * TILE_COLUMNS;
+  i64 panels = p->panels, ahead = b.row == 1 && terms == p->depth ? fetched(terms) : b.column;
+  real *left = work, *packed = work + left_size(p);
+  packed += omp_get_thread_num() * p->terms * TILE_COLUMNS;
 #pragma omp for schedule(static)
   for (i64 first = 0; first < panels; first += 4) {
     i64 row = panel_row(p->m, first);
@@ -112,24 +125,28 @@ static void low_slice(const struct product *p, i64 terms, struct matrix a, struc
 #pragma omp for schedule(static)
   for (i64 panel = 0; panel < pieces(p->n, TILE_COLUMNS); panel++) {
     i64 j = panel * TILE_COLUMNS;
-    pack_right((struct matrix){b.at + j * b.column, b.row, b.column},
-               min_i64(p->n - j, TILE_COLUMNS), terms, right);
-    panel_product(p, 0, panels, j, terms, left, right, right, add);
+    const real *right = packed, *next = b.at + (j + TILE_COLUMNS) * b.column;
+    if (p->packed)
+      right = b.at + j * p->depth, next = right + p->depth * TILE_COLUMNS, ahead = fetched(terms);
+    else
+      pack_right((struct matrix){b.at + j * b.column, b.row, b.column},
+                 min_i64(p->n - j, TILE_COLUMNS), terms, packed);
+    panel_product(p, 0, panels, j, terms, left, right, (struct ahead){next, ahead}, add);
   }
 }
 
 /* c (m, n) = a b + bias, or c += (add) a b; a and b have any strides of rows and columns.
-   bias: (n,), or NULL */
+   bias: (n,), or NULL. packed: b is panels [depth][TILE_COLUMNS] already */
 void KERNEL(shared_product)(const real *a, const real *b, const real *bias, real *c, i64 m, i64 n,
-                            i64 depth, i64 a_row, i64 a_column, i64 b_row, i64 b_column, i64 add,
-                            i64 threads, real *work) {
+                            i64 depth, i64 a_row, i64 a_column, i64 b_row, i64 b_column, i64 packed,
+                            i64 add, i64 threads, real *work) {
   struct product p = product_of(m, n, depth, threads);
-  p.bias = bias, p.c = c;
+  p.bias = bias, p.c = c, p.packed = packed;
 #pragma omp parallel num_threads(threads)
   for (i64 k = 0; k < depth; k += p.terms) {
     i64 terms = min_i64(depth - k, p.terms);
     struct matrix left = {a + k * a_column, a_row, a_column};
-    struct matrix right = {b + k * b_row, b_row, b_column};
+    struct matrix right = {b + k * (p.packed ? TILE_COLUMNS : b_row), b_row, b_column};
     (p.low ? low_slice : high_slice)(&p, terms, left, right, add || k, work);
   }
 }
