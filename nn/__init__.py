@@ -45,7 +45,7 @@ from flambeau.nn.elementwise import (
     Scale,
 )
 from flambeau.nn.embedding import Embedding
-from flambeau.nn.fused import FusedConv2d, JoinedConv2d
+from flambeau.nn.fused import ChainedConv2d, FusedConv2d, JoinedConv2d
 from flambeau.nn.gradcheck import GradientError, gradcheck
 from flambeau.nn.linear import Linear
 from flambeau.nn.loss import (
@@ -131,6 +131,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "CELU",
+    "ChainedConv2d",
     "Chunk",
     "Clamp",
     "Concat",

@@ -52,6 +52,47 @@ class FusedConv2d(Module):
         self.need(False, "is for inference only: train the network that was given to optimize")
 
 
+class ChainedConv2d(Container):
+    """y = second(first(x)), a convolution by channel of a 1 x 1 convolution, for inference only
+
+    x (n, c, h, w) -> y (n, k, h', w')
+
+    first: a FusedConv2d of kernel_size (1, 1), stride 1 and no padding; second: one of as many
+    groups as channels. What is between them is never whole in memory.
+    Source: the inverted residual of Sandler et al., MobileNetV2, 2018.
+
+    >>> import numpy as np
+    >>> second = FusedConv2d(8, 8, (3, 3), groups=8, high=6.0)
+    >>> ChainedConv2d(FusedConv2d(3, 8, (1, 1)), second)(np.ones((1, 3, 5, 5), "f4")).shape
+    (1, 8, 3, 3)
+    """
+
+    def __init__(self, first, second):
+        self.fill((first, second))
+        self.need(pointwise(first), "first must be 1 x 1, of stride 1, and add nothing")
+        channels = second.in_channels, second.out_channels, second.options[3]
+        by_channel = channels == (first.out_channels,) * 3 and not second.adds
+        self.need(by_channel, "second must have a group for each channel of first, and add nothing")
+
+    def forward(self, x):
+        first, second = self.named.values()
+        need_images(first, x, first.in_channels)
+        return kernels.of(x).conv2d_chained(
+            *(x, first.weight, first.bias, (first.low, first.high)),
+            *(second.weight, second.bias, (second.low, second.high)),
+            second.options[:3],
+        )
+
+    def backward(self, x, dy):
+        self.need(False, "is for inference only: train the network that was given to optimize")
+
+
+def pointwise(conv):
+    """True for a FusedConv2d whose every window is one pixel, in order, and that adds nothing."""
+    simple = (1, 1), (0, 0), (1, 1), 1
+    return conv.weight.shape[2:] == (1, 1) and conv.options == simple and not conv.adds
+
+
 class JoinedConv2d(Container):
     """y = the results of some FusedConv2d, one after another as channels, for inference only
 

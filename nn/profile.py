@@ -6,12 +6,13 @@ import time
 
 from flambeau import kernels
 from flambeau.nn.conv import Conv2d, ConvTranspose2d
-from flambeau.nn.fused import FusedConv2d, JoinedConv2d
+from flambeau.nn.fused import ChainedConv2d, FusedConv2d, JoinedConv2d
 from flambeau.nn.linear import Linear
 from flambeau.nn.recurrent import Recurrent
 from flambeau.nn.summary import aligned, evaluating, parameters_of, shape_of, watching
 
 HEADS = "name module output parameters multiply-adds forward backward share GFLOP/s memory".split()
+MERGED = ChainedConv2d, JoinedConv2d  # what is inside of them does not run by itself
 
 
 def profile(net, *inputs, backward=False, repeats=5):
@@ -45,7 +46,7 @@ class Row:
 
     def __init__(self, name, module):
         self.name, self.module, self.depth = name, module, name.count(".")
-        inside = [module, *(module if isinstance(module, JoinedConv2d) else ())]
+        inside = [module, *(module if isinstance(module, MERGED) else ())]
         self.output, self.algorithm, self.parameters = "", "", sum(map(parameters_of, inside))
         self.multiply_adds = self.memory = 0
         self.forward = self.backward = 0.0
@@ -112,7 +113,7 @@ class Watch:
 
     def __init__(self, net):
         self.net = net
-        inside = {id(part) for joined in net.find(JoinedConv2d) for part in joined}
+        inside = {id(part) for kind in MERGED for merged in net.find(kind) for part in merged}
         named = [(name, m) for name, m in net.named_modules() if id(m) not in inside]
         self.rows = {id(m): Row(name, m) for name, m in named}
         self.passes = []  # of each pass {(id of the module, "forward" or "backward"): ms}
@@ -160,6 +161,10 @@ class Watch:
 
 def multiply_adds(module, x, y):
     """The multiply-adds of a module's products of matrices and convolutions, x -> y."""
+    if isinstance(module, ChainedConv2d):
+        first, second = module
+        pixels = x.shape[0] * x.shape[2] * x.shape[3]
+        return pixels * first.weight.size + multiply_adds(second, None, y)
     if isinstance(module, JoinedConv2d):
         return math.prod(y.shape) // y.shape[1] * sum(m.weight.size for m in module)
     if isinstance(module, (Linear, Conv2d, FusedConv2d)):
@@ -178,6 +183,8 @@ def algorithm(module, x):
     """The name of the algorithm by which the C kernels compute a convolution, else ""."""
     if isinstance(module, JoinedConv2d):
         return " + ".join(algorithm(m, part) for m, part in zip(module, x, strict=True))
+    if isinstance(module, ChainedConv2d):
+        return "chained"
     if isinstance(module, Conv2d):
         options = module.stride, module.padding, module.dilation, module.groups
     elif isinstance(module, FusedConv2d):

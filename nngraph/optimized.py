@@ -13,6 +13,7 @@ RECORDED = {  # they call the same kernels whatever the values are, and keep not
     nn.AdaptiveAvgPool2d,
     nn.AvgPool2d,
     nn.BatchNorm2d,
+    nn.ChainedConv2d,
     nn.Flatten,
     nn.FusedConv2d,
     nn.Identity,

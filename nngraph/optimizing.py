@@ -7,21 +7,17 @@ into the convolution before them; a sum or a ReLU behind a convolution is comput
 import numpy as np
 
 from flambeau import nn
-from flambeau.nngraph.graph import Graph, Step
+from flambeau.nngraph.graph import Graph
+from flambeau.nngraph.merging import chained, joined
+from flambeau.nngraph.operations import Op, Tuple, absorb, consumers, flat, forget
 from flambeau.nngraph.optimized import OptimizedGraph
+from flambeau.nngraph.wiring import Step
 
 BOUNDS = {nn.ReLU: (0.0, None), nn.ReLU6: (0.0, 6.0)}
 FOLDED = nn.BatchNorm2d, nn.Scale
 PASSED = nn.Dropout, nn.Identity
 WEIGHTED = nn.Conv2d, nn.ConvTranspose2d
 CARRIED = "name", "labels", "preprocessing", "input_shapes"
-
-
-class Op:
-    """One operation: a module applied to values. A value is (op, path into its tuple)."""
-
-    def __init__(self, name, module, inputs=(), where=""):
-        self.name, self.module, self.inputs, self.where = name, module, list(inputs), where
 
 
 def optimize(network):
@@ -31,7 +27,8 @@ def optimize(network):
     out flat, under dotted names. Dropout and Identity are left out; BatchNorm2d and Scale are
     folded into the Conv2d or ConvTranspose2d before them; a sum, a ReLU or a ReLU6 behind a Conv2d
     becomes part of it, and the step has the name of the last; so do zeros padded before it.
-    Convolutions that are only joined become one step. Outputs agree within rounding.
+    Convolutions that are only joined become one step, and so do a 1 x 1 convolution and one channel
+    by channel behind it. Outputs agree within rounding.
 
     The result is for inference only: its weights are copies that cannot be written to, and its
     backward refuses. Inner values that were folded away have no name any more.
@@ -52,7 +49,7 @@ def optimize(network):
         sources, aliases = [Op("x", None)], {}
         ops += sources
         outs = [expand(ops, network, [(sources[0], ())], "", "")]
-    for rewrite in (folded, padded, fused, joined):
+    for rewrite in (folded, padded, fused, joined, chained):
         ops = rewrite(ops, outs, aliases)
     graph = wired(ops, sources, outs, aliases)
     for name in CARRIED:
@@ -87,10 +84,6 @@ def expand(ops, module, inputs, name, where):
     return ops[-1], ()
 
 
-class Tuple(list):
-    """Several values that make one tuple."""
-
-
 def spread(inputs):
     """The inputs of an operation, one by one: a single tuple is what it consists of."""
     values = list(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], Tuple) else list(inputs)
@@ -123,41 +116,6 @@ def dotted(name, child):
 
 
 # ---- rewriting
-
-
-def consumers(ops, outs):
-    """How often each operation's value is used, by its id; outputs count."""
-    counts = {}
-    for used, _ in [value for op in ops for value in op.inputs] + flat(outs):
-        counts[id(used)] = counts.get(id(used), 0) + 1
-    return counts
-
-
-def flat(values):
-    """The values in nested tuples."""
-    return [v for value in values for v in (flat(value) if isinstance(value, Tuple) else [value])]
-
-
-def absorb(into, op, ops, outs, aliases):
-    """Let `into` stand for `op`: it has its name, and everything that used `op` uses `into`.
-
-    The value that `into` had before is not computed any more, so its names go.
-    """
-    into.name = op.name
-    forget(into, aliases)
-    for name, value in aliases.items():
-        if not isinstance(value, Tuple) and value[0] is op:
-            aliases[name] = into, value[1]
-    op.inputs = []  # it uses nothing any more
-    replace(ops, outs, op, into)
-
-
-def replace(ops, outs, old, new):
-    """Let everything that used the operation `old` use `new`."""
-    for values in [op.inputs for op in ops] + [outs] + [v for v in outs if isinstance(v, Tuple)]:
-        for i, value in enumerate(values):
-            if not isinstance(value, Tuple) and value[0] is old:
-                values[i] = (new, value[1])
 
 
 def folded(ops, outs, aliases):
@@ -249,31 +207,6 @@ def padded(ops, outs, aliases):
             forget(before, aliases)
             kept.remove(before)
     return kept
-
-
-def joined(ops, outs, aliases):
-    """The operations with one JoinedConv2d for convolutions whose results are only joined."""
-    kept = list(ops)
-    for op in ops:
-        if not isinstance(op.module, nn.JoinTable) or op.module.axis != 1:
-            continue
-        parts, counts = [used for used, _ in op.inputs], consumers(kept, outs)
-        if all(
-            isinstance(p.module, nn.FusedConv2d) and not p.module.adds and counts[id(p)] == 1
-            for p in parts
-        ):
-            op.module = nn.JoinedConv2d(*(p.module for p in parts))
-            op.inputs = [p.inputs[0] for p in parts]
-            for part in parts:
-                forget(part, aliases)
-                kept.remove(part)
-    return kept
-
-
-def forget(op, aliases):
-    """Take away the names of the operation's value, which is not computed any more."""
-    for name in [n for n, value in aliases.items() if op in [v[0] for v in flat([value])]]:
-        del aliases[name]
 
 
 def open_to(op, counts, adds=False):

@@ -171,3 +171,53 @@ def test_optimized_networks_come_back_from_a_file(tmp_path):
     np.testing.assert_allclose(again(x), fast(x), rtol=0)
     with kernels.use("reference"):
         np.testing.assert_allclose(again(x), fast(x), rtol=0)
+
+
+CHAINS = [  # (images, channels, between, taps, stride, padding, dilation, size)
+    (1, 16, 96, (3, 3), (2, 2), (0, 0, 1, 1), (1, 1), (40, 36)),
+    (2, 24, 48, (5, 5), (1, 1), (2, 2), (1, 1), (7, 7)),
+    (3, 5, 32, (3, 5), (2, 1), (1, 2), (2, 1), (13, 11)),
+    (1, 8, 64, (5, 3), (1, 2), (4, 3), (1, 1), (3, 30)),  # windows beside the image
+    (1, 12, 24, (3, 3), (1, 1), (1, 1), (1, 2), (9, 9)),  # no kernel of its own: two steps
+    (1, 12, 20, (7, 7), (1, 1), (3, 3), (1, 1), (9, 9)),
+]
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.parametrize("low, high", [(None, None), (0.0, 6.0)])
+def test_a_convolution_by_channel_takes_the_one_before_it(device, chain, low, high):
+    n, c, k, taps, stride, padding, dilation, size = chain
+    nn.seed(2)
+    first = nn.FusedConv2d(c, k, (1, 1), low=low, high=high)
+    second = nn.FusedConv2d(k, k, taps, stride, padding, dilation, k, low=high and -1.0, high=high)
+    for module in (first, second):
+        module.bias[...] = np.random.default_rng(3).normal(size=k)
+    data = images(n, c, *size)
+    with kernels.use("reference"):
+        expected = second(first(data))
+    net = nn.ChainedConv2d(first, second)
+    put(net, device)
+    close(flat(net(move(data, device))), [expected], 1e-5)
+
+
+def test_chains_are_found_where_nothing_else_uses_what_is_between():
+    def layers():
+        return nn.Conv2d(8, 32, 1), nn.BatchNorm2d(32), nn.ReLU6()
+
+    depthwise = nn.Conv2d(32, 32, 3, 2, groups=32), nn.BatchNorm2d(32), nn.ReLU6()
+    net = nn.Sequential(*layers(), nn.ZeroPad2d((0, 1, 0, 1)), *depthwise, nn.Conv2d(32, 8, 1))
+    assert kinds(nngraph.optimize(net.eval())) == ["ChainedConv2d", "FusedConv2d"]
+    x = nngraph.inputs("x")
+    h = nn.Conv2d(8, 32, 1)(x)
+    both = nngraph.Graph(x, [nn.Conv2d(32, 32, 3, groups=32)(h), h])
+    assert kinds(nngraph.optimize(both.eval())) == ["FusedConv2d", "FusedConv2d"]
+    wide = nn.Sequential(nn.Conv2d(8, 32, 3), nn.Conv2d(32, 32, 3, groups=32))
+    assert kinds(nngraph.optimize(wide.eval())) == ["FusedConv2d", "FusedConv2d"]
+
+
+def test_a_chain_of_other_convolutions_is_refused():
+    by_channel = nn.FusedConv2d(8, 8, (3, 3), groups=8)
+    with pytest.raises(ValueError, match="first must be 1 x 1, of stride 1, and add nothing"):
+        nn.ChainedConv2d(nn.FusedConv2d(3, 8, (3, 3)), by_channel)
+    with pytest.raises(ValueError, match="second must have a group for each channel of first"):
+        nn.ChainedConv2d(nn.FusedConv2d(3, 8, (1, 1)), nn.FusedConv2d(8, 8, (3, 3)))

@@ -35,6 +35,7 @@ from flambeau.kernels.cpu.conv import (
     conv_transpose2d,
     conv_transpose2d_backward,
 )
+from flambeau.kernels.cpu.conv_chained import conv2d_chained
 from flambeau.kernels.cpu.dropout import (
     dropout,
 )
@@ -153,6 +154,7 @@ __all__ = [
     "contiguous",
     "conv2d",
     "conv2d_backward",
+    "conv2d_chained",
     "conv2d_fused",
     "conv2d_joined",
     "conv_transpose2d",

@@ -36,6 +36,7 @@ from flambeau.kernels.cuda.arrays import (
 from flambeau.kernels.cuda.conv import (
     conv2d,
     conv2d_backward,
+    conv2d_chained,
     conv2d_fused,
     conv2d_joined,
     conv_transpose2d,
@@ -145,6 +146,7 @@ __all__ = [
     "contiguous",
     "conv2d",
     "conv2d_backward",
+    "conv2d_chained",
     "conv2d_fused",
     "conv2d_joined",
     "conv_transpose2d",

@@ -49,6 +49,12 @@ def conv2d_joined(xs, ws, bs, bounds, options):
     return concatenate([conv2d_fused(x, w, b, None, *lh, *o) for x, w, b, lh, o in parts], 1)
 
 
+def conv2d_chained(x, w, b, bounds, taps, c, last_bounds, options):
+    """y = conv2d_fused(conv2d_fused(x, w, b, None, *bounds, …), taps, c, None, *last_bounds, …)"""
+    between = conv2d_fused(x, w, b, None, *bounds, (1, 1), (0, 0), (1, 1), 1)
+    return conv2d_fused(between, taps, c, None, *last_bounds, *options, len(taps))
+
+
 def conv2d_backward(x, dy, w, dw, db, stride, padding, dilation, groups, want_dx):
     """The gradients of conv2d: dw and db (or None) are added to, dx is new"""
     x, dy, w = contiguous(x), contiguous(dy), contiguous(w)

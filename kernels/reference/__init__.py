@@ -35,6 +35,7 @@ from flambeau.kernels.reference.arrays import (
 from flambeau.kernels.reference.conv import (
     conv2d,
     conv2d_backward,
+    conv2d_chained,
     conv2d_fused,
     conv2d_joined,
     conv_transpose2d,
@@ -151,6 +152,7 @@ __all__ = [
     "contiguous",
     "conv2d",
     "conv2d_backward",
+    "conv2d_chained",
     "conv2d_fused",
     "conv2d_joined",
     "conv_transpose2d",

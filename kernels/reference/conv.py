@@ -108,6 +108,15 @@ def conv2d_joined(xs, ws, bs, bounds, options):
     return np.concatenate([conv2d_fused(x, w, b, None, *lh, *o) for x, w, b, lh, o in parts], 1)
 
 
+def conv2d_chained(x, w, b, bounds, taps, c, last_bounds, options):
+    """y = conv2d_fused(conv2d_fused(x, w, b, None, *bounds, …), taps, c, None, *last_bounds, …)
+
+    w (k, c, 1, 1); taps (k, 1, p, q), channel by channel; options: stride, padding, dilation.
+    """
+    between = conv2d_fused(x, w, b, None, *bounds, (1, 1), (0, 0), (1, 1), 1)
+    return conv2d_fused(between, taps, c, None, *last_bounds, *options, len(taps))
+
+
 def conv2d_backward(x, dy, w, dw, db, stride, padding, dilation, groups, want_dx):
     """dx = the transposed convolution of dy, dw += Σ dy x, db += Σ dy        dw, db may be None"""
     if dw is not None:
