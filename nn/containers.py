@@ -141,17 +141,43 @@ class Container(Module):
     def run_back(self, name, kept, dy, want_dx):
         """The gradient of one child's input, after `run`; None where nobody wants it."""
         module = self.named[name]
-        x, state, y = kept[name]
+        x, state, y = kept.pop(name) if self.backward_once else kept[name]
         if not want_dx and not module.learns():
             return None
-        module.want_dx = want_dx
+        module.want_dx, module.backward_once = want_dx, self.backward_once
         if state is not None:
             module.put_saved(state)
         try:
-            return module.backward(x, dy) if y is None else module.backward_relu(x, y, dy)[0]
+            dx = module.backward(x, dy) if y is None else module.backward_relu(x, y, dy)[0]
         except Exception as error:
             self.at(error, name)
             raise
+        if self.backward_once:
+            spent(module)
+        return dx
+
+
+SPENT = "spent"  # what a container has saved after its one backward
+
+
+def taken(container):
+    """What the container saved for backward; with backward_once this is the only time.
+
+    Raises ValueError when it was taken before.
+    """
+    saved = container.saved
+    once = "with backward_once there is one backward to each forward; this is the second"
+    container.need(saved is not SPENT, once)
+    if container.backward_once:
+        container.saved = SPENT
+    return saved
+
+
+def spent(module):
+    """Let go of what a module kept, after its one backward."""
+    module.backward_once = False  # it is the container's wish, not its own
+    if module.saved is not SPENT:
+        module.saved = None
 
 
 def as_it_is(module, *kinds):
@@ -237,7 +263,7 @@ class Sequential(Container):
 
     def backward(self, x, dy):
         # in evaluation nothing was kept: the values between the layers are computed again
-        kept = self.saved[1] if self.saved else self._keeping(x)[1]
+        kept = taken(self)[1] if self.saved else self._keeping(x)[1]
         names = list(self.named)
         learning = [self.named[name].learns() for name in names]
         for i in range(len(names) - 1, -1, -1):
@@ -245,7 +271,7 @@ class Sequential(Container):
             if kept[names[i]] is None:
                 continue  # the layer before does it
             if not want_dx and not learning[i]:
-                return None
+                break
             dy = self.run_back(names[i], kept, dy, want_dx)
         return dy if self.want_dx else None
 
@@ -281,7 +307,7 @@ class Branches(Container):
         ), kept
 
     def backward(self, x, dy):
-        kept, outputs = self.saved[1:] if self.saved else reversed(self._keeping(x))
+        kept, outputs = taken(self)[1:] if self.saved else reversed(self._keeping(x))
         dys = self.scatter_back(outputs, dy)
         dxs = [
             self.run_back(name, kept, part, self.want_dx)

@@ -2,7 +2,7 @@
 
 from flambeau import kernels, nn
 from flambeau.nn import saving
-from flambeau.nn.containers import add_tables, overlapping
+from flambeau.nn.containers import add_tables, overlapping, spent, taken
 from flambeau.nngraph.joining import joints
 from flambeau.nngraph.wiring import Step, names, nodes, part, reachable
 
@@ -149,7 +149,7 @@ class Graph(nn.Module):
 
     def backward(self, x, dy):
         # in evaluation nothing was kept: the values are computed again
-        *kept, joined = self.saved[1:] if self.saved else self._values(x, True)
+        *kept, joined = taken(self)[1:] if self.saved else self._values(x, True)
         values = kept[0]
         arrived = [[] for _ in self.steps]  # (path, gradient) from each consumer
         dys = dy if len(self.outs) > 1 else (dy,)
@@ -166,6 +166,8 @@ class Graph(nn.Module):
                 dxs = self._step_back(slot, *kept, arrived[slot], wanted)
                 found = zip(step.inputs, dxs, strict=True)
             arrived[slot] = []
+            if self.backward_once:
+                values[slot] = None  # what used it has had its turn
             for (parent, path), dx in found:
                 if dx is not None:
                     arrived[parent].append((path, dx))
@@ -201,6 +203,7 @@ class Graph(nn.Module):
         step = self.steps[slot]
         module = self.named[step.name]
         module.want_dx = any(wanted[parent] for parent, _ in step.inputs)
+        module.backward_once = self.backward_once
         if slot in states:
             module.put_saved(states[slot])
         dy = _assemble(values[slot], arrived)
@@ -213,6 +216,8 @@ class Graph(nn.Module):
         except Exception as error:
             error.add_note(f"in {step.name} of Graph, wired at {step.where}")
             raise
+        if self.backward_once:
+            spent(module)
         if dx is None:
             return (None,) * len(step.inputs)
         return dx if len(step.inputs) > 1 else (dx,)

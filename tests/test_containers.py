@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flambeau import nn
+from flambeau import nn, nngraph
 
 
 def net():
@@ -298,3 +298,40 @@ def test_a_float64_network_is_loaded_without_loss(tmp_path):
     again = nn.load(tmp_path / "net.h5")
     assert again[0].weight.dtype == again[1].running_var.dtype == np.float64
     assert (again[0].weight == net[0].weight).all()
+
+
+def nested():
+    """Containers of every kind that keep values, in each other, with a module that occurs twice."""
+    nn.seed(6)
+    twice = nn.Linear(6, 6)
+    x = nngraph.inputs("x")
+    h = nn.Tanh()(twice(nn.ReLU()(twice(x))))
+    graph = nngraph.Graph(x, nn.Dropout(0.2)(h + x))
+    branches = nn.Concat(1, nn.Sequential(nn.Linear(6, 4), nn.Sigmoid()), nn.Linear(6, 2))
+    pool = nn.Sequential(nn.Reshape(1, 1, 6), nn.MaxPool2d((1, 2)), nn.Flatten())
+    return nn.Sequential(graph, nn.BatchNorm1d(6), nn.ReLU(), branches, pool, nn.Linear(3, 2))
+
+
+def test_backward_once_gives_the_same_and_lets_go_of_what_was_kept():
+    x, dy = np.random.default_rng(0).normal(size=(2, 4, 6)).astype("f4")
+    found = []
+    for once in (False, True):
+        net = nested()
+        net.backward_once = once
+        for _ in range(2):  # forward begins anew
+            nn.seed(7)
+            net(x)
+            found.append([net.backward(x, dy[:, :2]), *(g.copy() for g in net.gradients())])
+    for plain, once in zip(found[:2], found[2:], strict=True):
+        for a, b in zip(plain, once, strict=True):
+            np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="one backward to each forward; this is the second"):
+        net.backward(x, dy[:, :2])
+    inside = [m for m in net.modules() if m is not net]
+    assert all(m.saved is None or m.saved == "spent" for m in inside)
+    assert not any(m.backward_once for m in inside)
+    net.eval()(
+        x
+    )  # which keeps nothing: backward computes the values again, as often as it is asked
+    for _ in range(2):
+        net.backward(x, dy[:, :2])

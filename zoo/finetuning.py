@@ -242,6 +242,7 @@ class Inputs:
 def _pass(head, inputs, batch, optimizer, schedule, generator, flip):
     """One pass over the images in random order; the mean loss."""
     head.train()
+    head.backward_once = True
     criterion, total = nn.CrossEntropyLoss(), 0.0
     order = generator.permutation(len(inputs))
     bar = _bar(len(order), "training")
@@ -257,6 +258,7 @@ def _pass(head, inputs, batch, optimizer, schedule, generator, flip):
         schedule.step()
         bar.update(len(x))
     bar.close()
+    head.backward_once = False
     return total / len(order)
 
 

@@ -33,6 +33,7 @@ def ours(name, work):
         net.eval()(x)
     else:
         net.train().want_dx = False
+        net.backward_once = True  # as in PyTorch
         target = np.arange(len(x))
         loss, sgd = nn.CrossEntropyLoss(), nn.optim.SGD(net, lr=1e-3, momentum=0.9)
         for _ in range(STEPS):

@@ -80,6 +80,7 @@ def training(net, x, _):
     agree({"ours": net(x)} | {name: eager(net, x, f)() for name, f in FORMATS.items()})
     net.train()
     net.want_dx = False
+    net.backward_once = True  # as in PyTorch
     target = np.arange(len(x)) % 10
     loss, sgd = nn.CrossEntropyLoss(), nn.optim.SGD(net, lr=1e-3, momentum=0.9)
 
