@@ -8,10 +8,12 @@ from flambeau.kernels.cpu import conv_algorithm, conv_last, memory, native, weig
 from flambeau.kernels.cpu.arrays import contiguous
 from flambeau.kernels.cpu.layout import arranged, channels_last
 
-PIXELS = 320  # of a strip: the depth of its products
-PACKED = 60_000  # numbers of the packed gradient that stay in the second cache
+PIXELS = 320  # of a strip that the threads share: the depth of its products
+FEW = 160  # of another strip, so that both packed factors stay in the second cache
+PACKED = 60_000  # numbers of a packed factor that stay there
 TASKS = 8  # of a thread at least
 CHUNKS = 16  # of the strips, with sums of their own, where sums are small
+LEAST = 4  # chunks that are worth it where strips are not copied
 SUMS = 1_000_000  # numbers of all chunks' sums at most
 
 
@@ -91,9 +93,17 @@ def taps_of(w, groups, rows, columns):
     return weights.kept(w, key, make), (p, q)
 
 
+def shared_groups(groups, left, tasks, direct, threads):
+    """Of so many groups, those that a thread takes at a time; left: numbers of the left factor."""
+    parts = conv_last.pieces(left, PACKED)
+    if threads > 1 and tasks < TASKS * threads:
+        parts = TASKS
+    return conv_last.shares(groups, conv_last.pieces(groups, max(parts, threads * direct)))
+
+
 @functools.lru_cache(maxsize=512)
 def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads):
-    """What conv_weight.c needs to know: sizes, parts, chunks, numbers for a strip and in all."""
+    """What conv_weight.c needs to know: sizes, groups, chunks, numbers for a strip and in all."""
     (n, c, h, w), (p, q), width = shape, kernel, weights.panel_width()
     sides = zip(grid, stride, kernel, dilation, padding, strict=True)
     reads = [(g - 1) * s + (t - 1) * d - pad for g, s, t, d, pad in sides]
@@ -102,28 +112,32 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads):
     simple = kernel == stride == (1, 1) and grid == (h, w)
     if not copies and simple and conv_last.one_line(shape, strides):
         n, h, w, grid = 1, 1, n * h * w, (1, n * h * w)
-    columns = conv_last.shares(grid[1], PIXELS)
-    lines = conv_last.shares(grid[0], max(1, PIXELS // columns))
+    together = dilation[1] == 1 and (copies or strides[3] == c)
+    tasks = conv_last.pieces(q * c, width) * p if together else conv_last.pieces(c, width) * p * q
+    sums, direct = tasks * k * width, (p, q) == (1, 1) and c % (width // 2) == 0 and c != width
+    chunks = min(CHUNKS, SUMS // sums, n * grid[0] * grid[1] // (4 * FEW))
+    chunks = chunks if chunks >= (CHUNKS if copies else LEAST) else 1 - direct
+    deep = FEW if chunks > 1 else PIXELS
+    columns = conv_last.shares(grid[1], deep)
+    lines = conv_last.shares(grid[0], max(1, deep // columns))
     strip = ((lines - 1) * stride[0] + (p - 1) * dilation[0] + 1) * c
     strip *= (columns - 1) * stride[1] + (q - 1) * dilation[1] + 1
     strip = strip + width if copies else 0
-    together = dilation[1] == 1 and (copies or strides[3] == c)
-    tasks = conv_last.pieces(q * c, width) * p if together else conv_last.pieces(c, width) * p * q
     if n * grid[0] * grid[1] * k * c * p * q < conv_last.PARALLEL_ABOVE:
         threads = 1
     rows, pixels = weights.tile_rows(), lines * columns
     groups, pitch = conv_last.pieces(k, rows), conv_last.pieces(rows, width // 2) * (width // 2)
-    left = groups * pixels * pitch
-    parts = conv_last.pieces(left, PACKED) if threads == 1 or tasks >= TASKS * threads else TASKS
-    direct = (p, q) == (1, 1) and c % (width // 2) == 0 and c != width
-    parts = max(1, min(groups, max(parts, threads * direct)))
-    sums, strips = tasks * k * width, n * conv_last.pieces(grid[0], lines)
-    strips *= conv_last.pieces(grid[1], columns)
-    chunks = CHUNKS if CHUNKS * sums <= SUMS and strips >= 4 * CHUNKS else 1 - direct
+    left, right = pixels * pitch + width, (pixels + 1) * width
+    if chunks > 1:
+        lefts = groups = conv_last.shares(groups, max(1, PACKED // left))
+        panels = conv_last.shares(tasks, max(1, PACKED // right))
+    else:
+        lefts, panels = groups, 1
+        groups = shared_groups(groups, groups * left, tasks, direct, threads)
     sizes = [n, 1, c, h, w, k, p, q, *grid, *stride, *padding, *dilation, *strides]
-    sizes = np.array([*sizes, copies, 0, lines, columns, 1, threads, 0])
-    work = chunks * sums + threads * (strip + left + pixels * width)
-    return sizes, parts, chunks, strip, work
+    sizes = np.array([*sizes, copies, 0, lines, columns, panels, threads, 0])
+    work = chunks * sums + threads * (strip + lefts * left + panels * right)
+    return sizes, groups, chunks, strip, work
 
 
 def add_weight_gradient(x, dy, dw, stride, padding, dilation):

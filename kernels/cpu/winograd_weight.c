@@ -85,7 +85,7 @@ void KERNEL(winograd_weight)(const real *x, const real *dy, real *dw, const i64 
         i64 part = task % parts, panel = task / parts % panels, e = task / parts / panels;
         i64 vectors = min_i64(pieces(s->c - panel * PANEL, LANES), 2);
         real *to = sums + e * matrix + panel * s->k * PANEL;
-        struct runs r = {.count = count, .left_step = s->k, .right_step = s->line,
+        struct runs r = {.lines = 1, .count = count, .left_step = s->k, .right_step = s->line,
                          .right = work + e * s->point + panel * PANEL};
         for (i64 g = groups * part / parts; g < groups * (part + 1) / parts; g++) {
           i64 row = panel_row(s->k, g), rows = panel_row(s->k, g + 1) - row;
