@@ -12,6 +12,7 @@ PIXELS = 320  # of a strip that the threads share: the depth of its products
 FEW = 160  # of another strip, so that both packed factors stay in the second cache
 PACKED = 60_000  # numbers of a packed factor that stay there
 TASKS = 8  # of a thread at least
+BESIDE = 4  # panels of a task: what lies together in memory is read together
 CHUNKS = 16  # of the strips, with sums of their own, where sums are small
 LEAST = 4  # chunks that are worth it where strips are not copied
 SUMS = 1_000_000  # numbers of all chunks' sums at most
@@ -132,8 +133,10 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads):
         lefts = groups = conv_last.shares(groups, max(1, PACKED // left))
         panels = conv_last.shares(tasks, max(1, PACKED // right))
     else:
-        lefts, panels = groups, 1
-        groups = shared_groups(groups, groups * left, tasks, direct, threads)
+        lefts = groups
+        groups = shared_groups(lefts, lefts * left, tasks, direct, threads)
+        most = conv_last.pieces(lefts, groups) * tasks // (TASKS * threads)
+        panels = conv_last.shares(tasks, max(1, min(BESIDE, most)))
     sizes = [n, 1, c, h, w, k, p, q, *grid, *stride, *padding, *dilation, *strides]
     sizes = np.array([*sizes, copies, 0, lines, columns, panels, threads, 0])
     work = chunks * sums + threads * (strip + lefts * left + panels * right)
@@ -153,7 +156,8 @@ def add_weight_gradient(x, dy, dw, stride, padding, dilation):
             return
     dy = channels_last(arranged(dy, True))
     grid, kernel, threads = dy.shape[1:3], dw.shape[2:], native.lib.threads()
-    if kernel == (1, 1) and padding == (0, 0) and max(stride) > 1:
+    small = grid[0] * grid[1] < PIXELS  # images by themselves make strips of few pixels
+    if kernel == (1, 1) and padding == (0, 0) and max(stride) > 1 and small:
         x, stride = arranged(x[:, :, :: stride[0], :: stride[1]], True), (1, 1)
     x, strides = conv_last.steps(x)
     options = kernel, len(dw), grid, stride, padding, dilation, threads
