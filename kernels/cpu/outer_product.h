@@ -1,0 +1,197 @@
+/* The factors of a convolution's weight gradient, packed, and the tiles of their products: see
+   conv_weight.c. */
+#pragma once
+#include "panels.h"
+
+/* `lines` times `count` rows of the left factor, one number for each result, and of the right one,
+   whose lines stand right_line apart. */
+struct runs {
+  i64 lines, count;
+  const real *left, *right;
+  i64 left_step, right_line, right_step;
+};
+
+/* sum += left right for one row of the factors */
+INLINE void outer_step(const int rows, const int vectors, const real *left, const real *from,
+                       vec sum[][2]) {
+  vec right[2];
+#pragma GCC unroll 2
+  for (int j = 0; j < vectors; j++) {
+    right[j] = load(from + j * LANES);
+    OPAQUE_VECTOR(right[j]);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; i++) {
+    vec number = broadcast(left[i]);
+#pragma GCC unroll 2
+    for (int j = 0; j < vectors; j++) MULTIPLY_ADD(sum[i][j], number, right[j]);
+  }
+}
+
+/* to (rows, PANEL; `pitch` apart) += Σ of left[row] right[column] */
+INLINE void outer_rows(const int rows, const int vectors, struct runs r, real *to, i64 pitch) {
+  vec sum[TILE_ROWS][2];
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+    for (int j = 0; j < vectors; j++) sum[i][j] = load(to + i * pitch + j * LANES);
+  for (i64 l = 0; l < r.lines; l++, r.right += r.right_line) {
+    const real *right = r.right;
+    for (i64 t = 0; t < r.count; t++, r.left += r.left_step, right += r.right_step)
+      outer_step(rows, vectors, r.left, right, sum);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+    for (int j = 0; j < vectors; j++) store(to + i * pitch + j * LANES, sum[i][j]);
+}
+
+static void outer_tile(i64 rows, i64 vectors, struct runs r, real *to, i64 pitch) {
+#define CASE(r_)                                            \
+  case 2 * r_: outer_rows(r_, 1, r, to, pitch); return;     \
+  case 2 * r_ + 1: outer_rows(r_, 2, r, to, pitch); return;
+  switch (2 * rows + vectors - 1) {
+    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#if VECTOR_BYTES == 64
+    CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
+#endif
+  }
+#undef CASE
+}
+
+enum { PIXELS_AT_ONCE = 8 };
+
+/* Pixels of some lines side by side: number i stands at `at` + i / columns * line + i % columns *
+   step. */
+struct pixels {
+  i64 lines, columns;
+  const real *at;
+  i64 line, step;
+};
+
+/* Packed groups and panels stand so far apart that they do not fight for the same lines. */
+INLINE i64 left_numbers(i64 pixels) { return pixels * LEFT_PITCH + PANEL; }
+INLINE i64 right_numbers(i64 pixels) { return (pixels + 1) * PANEL; }
+
+/* Fetch share `i` of `shares` of the pixels, `length` numbers of each. */
+static void fetch_pixels(const struct pixels *p, i64 length, i64 i, i64 shares) {
+  i64 all = p->lines * p->columns, from = all * i / shares, till = all * (i + 1) / shares;
+  while (from < till) {
+    i64 line = from / p->columns, end = min_i64(till, (line + 1) * p->columns);
+    const real *at = p->at + line * p->line + (from - line * p->columns) * p->step;
+    for (; from < end; from++, at += p->step)
+      for (i64 l = 0; l < length; l += 64 / sizeof(real)) __builtin_prefetch(at + l, 0, 2);
+  }
+}
+
+/* What the windows of a strip are the gradients of, from channel `row` on. */
+static struct pixels gradient_pixels(const struct conv_last *s, const struct strip *t,
+                                     const real *dy, i64 row) {
+  i64 pixel = (t->image * s->grid_h + t->line) * s->grid_w + t->column;
+  return (struct pixels){t->lines, t->columns, dy + pixel * s->k + row, s->grid_w * s->k, s->k};
+}
+
+/* A part of the products of a strip: groups of TILE_ROWS results and what they are multiplied by,
+   panels of what each tap reads (taps side by side in one). */
+struct section {
+  i64 group, groups, panel, panels; /* the first, and the one after the last */
+};
+
+/* to (count, LEFT_PITCH) = so many vectors, `step` apart */
+INLINE void pack_group(const i64 count, const real *from, i64 step, real *to) {
+#pragma GCC unroll 8
+  for (i64 i = 0; i < count; i++, from += step, to += LEFT_PITCH) {
+    __builtin_prefetch(from + PIXELS_AT_ONCE * step);
+#pragma GCC unroll 2
+    for (i64 l = 0; l < LEFT_PITCH; l += LANES) store(to + l, load(from + l));
+  }
+}
+
+/* The left factor of a part: of all its groups (pixels, LEFT_PITCH). Block b of it: PIXELS_AT_ONCE
+   pixels of a line. */
+static void pack_gradient(const struct conv_last *s, const struct pixels *p,
+                          const struct section *section, i64 b, real *left) {
+  i64 first = panel_row(s->k, section->group), size = left_numbers(p->lines * p->columns);
+  i64 blocks = pieces(p->columns, PIXELS_AT_ONCE), line = b / blocks, step = p->step;
+  i64 column = b % blocks * PIXELS_AT_ONCE, count = min_i64(p->columns - column, PIXELS_AT_ONCE);
+  const real *at = p->at + line * p->line + column * step;
+  left += (line * p->columns + column) * LEFT_PITCH;
+  for (i64 g = section->group; g < section->groups; g++, left += size) {
+    i64 row = panel_row(s->k, g), rows = panel_row(s->k, g + 1) - row;
+    const real *from = at + row - first;
+    if (row + LEFT_PITCH > s->k) /* a vector would reach beyond dy */
+      for (i64 i = 0; i < count; i++)
+        for (i64 l = 0; l < rows; l++) left[i * LEFT_PITCH + l] = from[i * step + l];
+    else if (count == PIXELS_AT_ONCE)
+      pack_group(PIXELS_AT_ONCE, from, step, left);
+    else
+      pack_group(count, from, step, left);
+  }
+}
+
+INLINE i64 gradient_blocks(const struct pixels *p) {
+  return p->lines * pieces(p->columns, PIXELS_AT_ONCE);
+}
+
+/* How what the taps read is cut into panels: `taps` that stand alone, of `width` numbers, `panels`
+   for each. A tile's sums are `pitch` apart, those of panels `panel`: of 1 x 1 taps they lie as
+   the gradient does, which they then are. */
+struct cut {
+  i64 together, width, taps, panels, panel, pitch;
+};
+
+static struct cut cut_of(const struct conv_last *s, int direct) {
+  i64 together = s->step_w == 1 && (s->copies || s->x_column == s->c);
+  i64 width = together ? s->q * s->c : s->c, taps = together ? s->p : s->p * s->q;
+  return (struct cut){together, width, taps, pieces(width, PANEL),
+                      direct ? PANEL : s->k * PANEL, direct ? s->c : PANEL};
+}
+
+/* What a strip's windows read with a tap, from a panel on. */
+static struct pixels panel_pixels(const struct conv_last *s, const struct strip *t,
+                                  const struct cut *cut, i64 panel) {
+  i64 tap = panel / cut->panels, p = cut->together ? tap : tap / s->q;
+  i64 q = cut->together ? 0 : tap % s->q;
+  return (struct pixels){
+      t->lines, t->columns,
+      t->x + p * s->step_h * t->x_row + q * s->step_w * t->x_column + panel % cut->panels * PANEL,
+      s->stride_h * t->x_row, s->stride_w * t->x_column};
+}
+
+/* How many vectors of a panel there are. */
+INLINE i64 panel_vectors(const struct cut *cut, i64 panel) {
+  return min_i64(pieces(cut->width - panel % cut->panels * PANEL, LANES), 2);
+}
+
+/* to (panels, pixels, PANEL) = `width` numbers of each pixel */
+static void pack_pixels(const struct pixels *p, i64 width, real *to) {
+  i64 size = right_numbers(p->lines * p->columns);
+  for (i64 line = 0; line < p->lines; line++)
+    for (i64 j = 0; j < p->columns; j += PIXELS_AT_ONCE) {
+      const real *at = p->at + line * p->line + j * p->step;
+      i64 count = min_i64(p->columns - j, PIXELS_AT_ONCE);
+      real *into = to + (line * p->columns + j) * PANEL;
+      for (i64 c = 0; c < width; c += PANEL, into += size, at += PANEL)
+        if (c + LANES < width)
+          for (i64 i = 0; i < count; i++) {
+            __builtin_prefetch(at + (i + PIXELS_AT_ONCE) * p->step);
+            store(into + i * PANEL, load(at + i * p->step));
+            store(into + i * PANEL + LANES, load(at + i * p->step + LANES));
+          }
+        else
+          for (i64 i = 0; i < count; i++) store(into + i * PANEL, load(at + i * p->step));
+    }
+}
+
+/* The right factor of a part: of all its panels (pixels, PANEL). */
+static void pack_taps(const struct conv_last *s, const struct strip *t, const struct cut *cut,
+                      const struct section *section, real *right) {
+  i64 size = right_numbers(t->lines * t->columns);
+  for (i64 i = section->panel, till; i < section->panels; i = till) {
+    i64 tap = i / cut->panels, end = (tap + 1) * cut->panels;
+    struct pixels x = panel_pixels(s, t, cut, i);
+    till = min_i64(section->panels, end);
+    pack_pixels(&x, till < end ? (till - i) * PANEL : cut->width - i % cut->panels * PANEL,
+                right + (i - section->panel) * size);
+  }
+}
