@@ -251,6 +251,8 @@ class Sequential(Container):
 
     def _relus(self, shared):
         """{name of a BatchNorm in training: name of the ReLU behind it}, computed as one."""
+        if not any([type(m) in NORMS for m in self.named.values()]):
+            return {}  # most often, and soon known
         items = list(self.named.items())
         if not self.inner:
             items = items[:-1]  # the last y is the caller's, who may change it
