@@ -68,6 +68,8 @@ INLINE void depthwise_run(const int count, const int taps, const int stride,
                           struct taps down, struct taps inside, i64 c, real *y,
                           const struct finish *finish) {
   struct finish here = finish_at(finish, c, c);
+  i64 far = s->n * s->x_image * (i64)sizeof(real) > FAR && c * sizeof(real) % 64 == 0;
+  i64 ahead = far ? s->stride_h * s->x_row : 0; /* to what the next line reads, a cache line each */
   vec sum[WINDOWS_IN_RUN];
 #pragma GCC unroll 8
   for (int j = 0; j < count; j++) sum[j] = here.bias ? load(here.bias) : (vec){0};
@@ -83,6 +85,7 @@ INLINE void depthwise_run(const int count, const int taps, const int stride,
     for (int i = 0; i < (count - 1) * stride + taps; i++, at += s->x_column) {
       if (i < inside.from || i >= inside.till) continue;
       vec v = load(at);
+      if (ahead && p == down.till - 1) __builtin_prefetch(at + ahead);
 #pragma GCC unroll 8
       for (int j = 0; j < count; j++)
         if (i >= j * stride && i < j * stride + taps) MULTIPLY_ADD(sum[j], row[i - j * stride], v);
