@@ -29,7 +29,8 @@ check: $(READY)
 
 # the C kernels in a copy of the tree, watched by AddressSanitizer and UBSan
 SANITIZERS = $(foreach library,asan ubsan,$(shell $(CC) -print-file-name=lib$(library).so))
-WATCHED = $(addprefix tests/test_,modules.py conv.py recurrent.py optimize.py embedding.py)
+WATCHED = $(addprefix tests/test_,modules.py conv.py recurrent.py optimize.py \
+  embedding.py linear.py losses.py norm_relu.py recording.py)
 sanitize: $(READY)
 	mkdir -p build/sanitize/flambeau
 	tar cf - --exclude=./.* --exclude=./build --exclude=_native* . | tar xf - -C build/sanitize/flambeau

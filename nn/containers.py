@@ -152,6 +152,8 @@ class Container(Module):
         except Exception as error:
             self.at(error, name)
             raise
+        finally:
+            module.backward_once = False  # it is the container's wish, not the module's own
         if self.backward_once:
             spent(module)
         return dx
@@ -175,7 +177,6 @@ def taken(container):
 
 def spent(module):
     """Let go of what a module kept, after its one backward."""
-    module.backward_once = False  # it is the container's wish, not its own
     if module.saved is not SPENT:
         module.saved = None
 

@@ -77,7 +77,7 @@ class Graph(nn.Module):
             if module is None or slot in inside:
                 continue
             try:
-                module.inner = slot not in given
+                module.inner = keep and slot not in given
                 if slot in joined:
                     values[slot] = joined[slot].forward(self, values)
                 else:
@@ -168,6 +168,8 @@ class Graph(nn.Module):
             arrived[slot] = []
             if self.backward_once:
                 values[slot] = None  # what used it has had its turn
+                if slot in joined:
+                    spent(self.named[joined[slot].norm])
             for (parent, path), dx in found:
                 if dx is not None:
                     arrived[parent].append((path, dx))
@@ -216,6 +218,8 @@ class Graph(nn.Module):
         except Exception as error:
             error.add_note(f"in {step.name} of Graph, wired at {step.where}")
             raise
+        finally:
+            module.backward_once = False  # it is the graph's wish, not the module's own
         if self.backward_once:
             spent(module)
         if dx is None:

@@ -48,31 +48,27 @@ class OptimizedGraph(Graph):
     records = True
 
     def forward(self, x, taps=()):
-        recording = None if taps or not self.records else self._recording(x)
-        if recording is None:
+        xs = x if isinstance(x, tuple) else (x,)
+        package = self._package(xs) if self.records and not taps else None
+        if package is None:
             return super().forward(x, taps)
-        ys = recording.run(x if isinstance(x, tuple) else (x,))
+        recordings = vars(self).setdefault("_recordings", Recordings())
+        form = package.form(xs)
+        if not recordings.hold(self._held()):
+            y = super().forward(x)
+            recordings.start(self._held(), form)  # what a pass sets is there by now
+            return y
+        recording = recordings.of(form, package, self._pass, xs)
+        ys = None if recording is None else recording.run(xs)
         if ys is None:
             return super().forward(x)
         return tuple(ys) if len(ys) > 1 else ys[0]
 
-    def _recording(self, x):
-        """The Recording for inputs of this form, made when it is their second time; or None."""
-        xs = x if isinstance(x, tuple) else (x,)
+    def _package(self, xs):
+        """What records passes over these inputs, or None."""
         if self.training or not all([isinstance(a, np.ndarray) for a in xs]):
             return None
-        package = kernels.of(x)
-        if not hasattr(package, "recording"):
-            return None
-        recordings = vars(self).setdefault("_recordings", Recordings())
-        held = self._held()
-        if not recordings.hold(held):
-            recordings.start(held)
-        form = package.recording.form(xs)
-        if form not in recordings.made and form in recordings.seen and fit(held):
-            recordings.make(form, package.recording, self._pass, xs)
-        recordings.seen.add(form)
-        return recordings.take(form)
+        return getattr(kernels.of(xs), "recording", None)
 
     def _held(self):
         """Everything that a pass depends on: the modules and what they hold."""
@@ -100,13 +96,13 @@ class Recordings:
     """
 
     def __init__(self):
-        self.seen = set()  # forms
         self.start([])
 
-    def start(self, held):
-        """Forget the recordings; from now on the graph holds this."""
-        self.held, self.ids = held, list(map(id, held))
+    def start(self, held, *seen):
+        """Forget the recordings; from now on the graph holds this and has seen these forms."""
+        self.held, self.ids, self.seen = held, list(map(id, held)), set(seen)
         self.arrays = [a for a in held if isinstance(a, np.ndarray)]
+        self.fit = fit(held)
         self.made = collections.OrderedDict()
 
     def hold(self, held):
@@ -114,19 +110,18 @@ class Recordings:
         same = self.ids == list(map(id, held))
         return same and not any([a.flags.writeable for a in self.arrays])
 
-    def make(self, form, recording, function, xs):
-        """Record a pass; so many are kept, those used last."""
-        try:
-            self.made[form] = recording.Recording(function, xs)
-        except recording.Refused:
-            self.made[form] = None
-        while len(self.made) > MOST:
-            self.made.popitem(last=False)
-
-    def take(self, form):
-        """The Recording for the form, or None."""
+    def of(self, form, package, function, xs):
+        """The Recording for a form of inputs, made when it is seen again; or None."""
         if form in self.made:
             self.made.move_to_end(form)
+        elif self.fit and form in self.seen:
+            try:
+                self.made[form] = package.Recording(function, xs)
+            except package.Refused:
+                self.made[form] = None
+            while len(self.made) > MOST:  # those used last are kept
+                self.made.popitem(last=False)
+        self.seen.add(form)
         return self.made.get(form)
 
     def clone_with(self, clone):

@@ -420,3 +420,13 @@ def test_images_change_their_memory_order_and_nothing_else(shape, dtype):
     assert last.transpose(0, 2, 3, 1).flags.c_contiguous and (last == x).all()
     first = layout.arranged(last, False)
     assert first.flags.c_contiguous and (first == x).all()
+
+
+@pytest.mark.parametrize("kernel, groups", [(1, 1), (3, 1), (3, 24)])
+def test_an_empty_batch_gives_an_empty_batch(kernel, groups):
+    net = nn.Conv2d(24, 48, kernel, padding=kernel // 2, groups=groups)
+    x = np.empty((0, 24, 6, 5), "f4")
+    y = net(x)
+    assert y.shape == (0, 48, 6, 5)
+    assert net.backward(x, y).shape == x.shape
+    assert not net.grad_weight.any() and not net.grad_bias.any()

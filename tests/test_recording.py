@@ -68,8 +68,10 @@ def test_forms_are_recorded_one_by_one_and_the_last_four_kept():
 
 def test_float64_is_recorded_too():
     fast, plain = (g.astype("f8") for g in pair())
-    for array in [*fast.parameters(), *plain.parameters()]:
-        array.flags.writeable = False
+    for graph in (fast, plain):
+        for array in [*graph.parameters(), *(b for _, b in graph.named_buffers())]:
+            if isinstance(array, np.ndarray):
+                array.flags.writeable = False
     for seed in range(3):
         agree(fast, plain, images(seed, dtype="f8"))
     assert recorded(fast)
@@ -146,6 +148,28 @@ class Chooser(nn.Module):
         return 2 * x if x.sum() > 0 else x
 
 
+def test_what_can_be_written_to_is_not_recorded():
+    fast, plain = pair()
+    made, make = [], cpu.recording.Recording
+    for array in fast.parameters():
+        array.flags.writeable = True
+
+    class Counted(make):
+        def __init__(self, *arguments):
+            made.append(arguments)
+            super().__init__(*arguments)
+
+    cpu.recording.Recording = Counted
+    try:
+        for seed in range(4):
+            fast.parameters()[0][...] *= 0.5
+            plain["first"].weight = fast["first"].weight.copy()
+            agree(fast, plain, images(seed))
+    finally:
+        cpu.recording.Recording = make
+    assert not made
+
+
 def test_modules_of_other_kinds_are_not_recorded():
     net = nn.Sequential(nn.Conv2d(3, 16, 3), Chooser(), nn.Flatten()).eval()
     fast = nngraph.optimize(net)
@@ -180,7 +204,7 @@ def test_threads_that_call_at_once_get_their_own_results():
     xs = [images(seed) for seed in range(8)]
     expected = [plain(x) for x in xs]
     fast(xs[0]), fast(xs[0])
-    wrong = []
+    made, wrong = recorded(fast), []
 
     def work(number):
         for _ in range(20):
@@ -193,6 +217,13 @@ def test_threads_that_call_at_once_get_their_own_results():
     for worker in workers:
         worker.join()
     assert not wrong
+    assert recorded(fast) == made  # passes beside each other change nothing that a pass depends on
+
+
+def test_an_empty_batch_is_recorded_too():
+    fast, plain = pair()
+    for _ in range(4):
+        agree(fast, plain, images(0, 0))
 
 
 def test_another_number_of_threads_or_algorithm_is_another_form():

@@ -15,26 +15,26 @@ CHUNKS = 32, 48, 16  # channels at a time, the first that divides them
 PIECES = 2  # of a thread at least
 
 
-def conv2d_chained(x, w, b, bounds, taps, c, last_bounds, options):
-    """y = conv2d_fused(conv2d_fused(x, w, b, None, *bounds, …), taps, c, None, *last_bounds, …)
+def conv2d_chained(x, w, b, bounds, taps, last_b, last_bounds, options):
+    """y = clamp(taps * clamp(w * x + b, *bounds) + last_b, *last_bounds)
 
     w (k, c, 1, 1); taps (k, 1, p, q), channel by channel; options: stride, padding, dilation.
     """
-    if not native.takes(x, w, b, taps, c):
-        return reference.conv2d_chained(x, w, b, bounds, taps, c, last_bounds, options)
+    if not native.takes(x, w, b, taps, last_b):
+        return reference.conv2d_chained(x, w, b, bounds, taps, last_b, last_bounds, options)
     if not _fits(x.dtype, taps.shape, *options) or conv_algorithm.forced():
         between = conv2d_fused(x, w, b, None, *bounds, (1, 1), (0, 0), (1, 1), 1)
-        return conv2d_fused(between, taps, c, None, *last_bounds, *options, len(taps))
+        return conv2d_fused(between, taps, last_b, None, *last_bounds, *options, len(taps))
     x = channels_last(x)
-    sizes, work = plan(x.shape, taps.shape, *options, native.lib.threads())
-    y = memory.empty((len(x), *sizes[8:10], len(taps)), x.dtype)
+    grid, sizes, work = plan(x.shape, taps.shape, *options, native.lib.threads())
+    y = memory.empty((len(x), *grid, len(taps)), x.dtype)
     if y.size:
         packed = weights.kept(w, *weights.panels_of(1, False))
         turned = weights.kept(taps, "taps", taps_first)
-        b, c = (None if a is None else np.ascontiguousarray(a) for a in (b, c))
+        b, last_b = (None if a is None else np.ascontiguousarray(a) for a in (b, last_b))
         ranges = [_range(*limits) for limits in (bounds, last_bounds)]
         work = memory.empty(work, x.dtype)
-        native.call("expanded_last", x, packed, b, turned, c, y, sizes, *ranges, work)
+        native.call("expanded_last", x, packed, b, turned, last_b, y, sizes, *ranges, work)
     return y.transpose(0, 3, 1, 2)
 
 
@@ -52,7 +52,8 @@ def _range(low, high):
 
 @functools.lru_cache(maxsize=512)
 def plan(shape, taps, stride, padding, dilation, threads):
-    """What expanded_last.c needs to know of x (n, h, w, depth), and numbers of scratch memory."""
+    """The grid of windows on x (n, h, w, depth), what expanded_last.c needs to know, and how many
+    numbers of scratch memory it takes."""
     (n, h, w, depth), (k, _, *kernel) = shape, taps
     grid = output_size((h, w), kernel, stride, padding, dilation)
     chunk = next((size for size in CHUNKS if k % size == 0), weights.panel_width())
@@ -66,4 +67,4 @@ def plan(shape, taps, stride, padding, dilation, threads):
     strides = 0, 1, w * chunk, chunk
     sizes = [n, 1, k, h, w, 1, *kernel, *grid, *stride, *padding[:2], *dilation, *strides]
     sizes += [0, 0, lines, grid[1], 1, threads, work, k, depth, chunk]
-    return np.array(sizes), threads * work
+    return grid, np.array(sizes), threads * work

@@ -41,7 +41,7 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, groups, thr
     reads = [(g - 1) * s + (t - 1) * d - pad for g, s, t, d, pad in sides]
     copies = max(padding) > 0 or strides[1] != 1 or reads[0] >= h or reads[1] >= w
     simple = (p, q) == stride == (1, 1) and grid == (h, w)
-    if not copies and simple and one_line(shape, strides):
+    if n and not copies and simple and one_line(shape, strides):
         n, h, w, grid = 1, 1, n * h * w, (1, n * h * w)
     if n * grid[0] * grid[1] * k * groups * c * p * q < PARALLEL_ABOVE:
         threads = 1

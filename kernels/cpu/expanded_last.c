@@ -46,13 +46,13 @@ static void expand(const struct expanded *e, const struct piece *t, const real *
   }
 }
 
-/* y = clamp(taps * clamp(w x + b) + c): w (k, depth) in panels, taps (p, q, k); bounds as ranges */
+/* y = clamp(taps * clamp(w x + b) + last_b): w (k, depth) in panels, taps (p, q, k) */
 void KERNEL(expanded_last)(const real *x, const real *w, const real *b, const real *taps,
-                           const real *c, real *y, const i64 *shape, const real *range,
+                           const real *last_b, real *y, const i64 *shape, const real *range,
                            const real *last_range, real *work) {
   const struct expanded *e = (const struct expanded *)shape;
   const struct conv_last *s = &e->s;
-  struct finish first = finish_of(b, NULL, range), last = finish_of(c, NULL, last_range);
+  struct finish first = finish_of(b, NULL, range), last = finish_of(last_b, NULL, last_range);
   i64 tasks = s->n * pieces(s->grid_h, s->lines) * pieces(s->c, e->chunk);
 #pragma omp parallel for schedule(dynamic) num_threads(s->threads)
   for (i64 task = 0; task < tasks; task++) {

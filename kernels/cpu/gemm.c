@@ -9,8 +9,12 @@
 
 #if VECTOR_BYTES == 64
 enum { TILE_ROWS = 14 }; /* 28 sums, 2 right vectors and a broadcast in 32 registers */
+#define EACH_HEIGHT(CASE)                                                  \
+  CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) \
+  CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
 #else
 enum { TILE_ROWS = 6 }; /* 12 sums, 2 right vectors and a broadcast in 16 registers */
+#define EACH_HEIGHT(CASE) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
 #endif
 enum { TILE_COLUMNS = 2 * LANES, LEFT_PITCH = (TILE_ROWS + LANES - 1) / LANES * LANES };
 
@@ -94,12 +98,7 @@ static void tile(i64 rows, i64 vectors, i64 depth, const real *a, const real *b,
 #define CASE(r)                                                     \
   case 2 * r: tile_of(r, 1, depth, a, b, c, pitch, start); return;  \
   case 2 * r + 1: tile_of(r, 2, depth, a, b, c, pitch, start); return;
-  switch (2 * rows + vectors - 1) {
-    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
-#if VECTOR_BYTES == 64
-    CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
-#endif
-  }
+  switch (2 * rows + vectors - 1) { EACH_HEIGHT(CASE) }
 #undef CASE
 }
 

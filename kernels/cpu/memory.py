@@ -75,13 +75,13 @@ class Arena:
             self.spare.remove(block)
         return _own(block[1], lambda _: self.spare.append(block))
 
-    def holds(self, address):
-        """True when a block of the arena is at that address."""
+    def block_of(self, address):
+        """(start, size) of the block of the arena that holds an address, or None."""
         for size, owner in self.blocks:
             start = int(ffi.cast("uintptr_t", owner))
             if start <= address < start + max(1, size):
-                return True
-        return False
+                return start, size
+        return None
 
 
 def copy(x):

@@ -2,7 +2,7 @@
    in memory and fill whole vectors. Backward finds out anew where the ReLU passed, from x. */
 #include "columns.h"
 
-/* (x - mean) scale + shift of c numbers from k on: the same bits forward and backward */
+/* (x - mean) scale + shift of the channels from k on: the same bits forward and backward */
 INLINE vec normal(vec apart, const real *scale, const real *shift, i64 k) {
   vec v = load(shift + k);
   MULTIPLY_ADD(v, apart, load(scale + k));

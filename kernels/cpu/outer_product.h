@@ -50,12 +50,7 @@ static void outer_tile(i64 rows, i64 vectors, struct runs r, real *to, i64 pitch
 #define CASE(r_)                                            \
   case 2 * r_: outer_rows(r_, 1, r, to, pitch); return;     \
   case 2 * r_ + 1: outer_rows(r_, 2, r, to, pitch); return;
-  switch (2 * rows + vectors - 1) {
-    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
-#if VECTOR_BYTES == 64
-    CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
-#endif
-  }
+  switch (2 * rows + vectors - 1) { EACH_HEIGHT(CASE) }
 #undef CASE
 }
 

@@ -178,12 +178,7 @@ static void whole_tile(i64 rows, i64 vectors, const struct reach *reach, const r
 #define CASE(r)                                                                         \
   case 2 * r: tile_rows(r, 1, reach, a, line, b, y, pitch, finish); return;             \
   case 2 * r + 1: tile_rows(r, 2, reach, a, line, b, y, pitch, finish); return;
-  switch (2 * rows + vectors - 1) {
-    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
-#if VECTOR_BYTES == 64
-    CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
-#endif
-  }
+  switch (2 * rows + vectors - 1) { EACH_HEIGHT(CASE) }
 #undef CASE
 }
 

@@ -36,7 +36,7 @@ class Recording:
 
     def __init__(self, function, xs):
         self.calls = []  # (C function, list of its arguments)
-        self.places = []  # (arguments, index, type, x's number, bytes from its start)
+        self.places = []  # (arguments, index, type, number in `starts`, bytes from there)
         self.kept = []  # arrays that are not the arena's: weights, tables of sizes
         self.lock = threading.Lock()
         if not all(layout.dense(x) and min(x.strides, default=0) >= 0 for x in xs):
@@ -52,7 +52,7 @@ class Recording:
                 raise Refused("other inputs give another result than they should")
 
     def _write(self, function, xs):
-        self.starts = [(_start(x), x.nbytes) for x in xs]
+        self.starts = [(_start(x), x.nbytes) for x in xs]  # and sizes, of what changes each run
         with _one:
             self.arena = memory.Arena()
             native.recorder, memory.arena = self, self.arena
@@ -60,8 +60,19 @@ class Recording:
                 self.results = function(*xs)
             finally:
                 native.recorder = memory.arena = None
-        if any(self._input(_start(y)) for y in self.results):
+        if any(self._inside(_start(y)) for y in self.results):
             raise Refused("an output is part of an input")
+        self._renew()
+
+    def _renew(self):
+        """Let each run have new memory for the blocks of the arena that results are in."""
+        self.inputs = len(self.starts)
+        blocks = {self.arena.block_of(_start(y)) for y in self.results} - {None}
+        self.starts += sorted(blocks)
+        for _, passed in self.calls:
+            for i, a in enumerate(passed):
+                if isinstance(a, ffi.CData) and (found := self._inside(_address(a), self.inputs)):
+                    self.places.append((passed, i, ffi.typeof(a), *found))
 
     # ---- writing
 
@@ -78,7 +89,7 @@ class Recording:
                 raise Refused(f"{name} takes a table of arrays")
             if isinstance(a, np.ndarray):
                 a = self.place(a)
-            if isinstance(a, ffi.CData) and (found := self._input(int(ffi.cast("size_t", a)))):
+            if isinstance(a, ffi.CData) and (found := self._inside(_address(a))):
                 self.places.append((passed, i, ffi.typeof(a), *found))
             passed.append(ffi.NULL if a is None else a)
         function = native.found(name, dtype)
@@ -88,15 +99,15 @@ class Recording:
     def place(self, a):
         """Where an array is. Those that are neither inputs nor the arena's live from now on."""
         start = _start(a)
-        if not self._input(start) and not self.arena.holds(start):
+        if not self._inside(start) and not self.arena.block_of(start):
             self.kept.append(a)
         return ffi.cast(native.PLAIN[a.dtype], start)
 
-    def _input(self, start):
-        """(number, bytes from its start) of the input that holds an address, or None."""
+    def _inside(self, address, least=0):
+        """(number, bytes from its start) of what in `starts` holds an address, or None."""
         for number, (first, size) in enumerate(self.starts):
-            if first <= start < first + size:
-                return number, start - first
+            if number >= least and first <= address < first + size:
+                return number, address - first
         return None
 
     # ---- running
@@ -106,15 +117,28 @@ class Recording:
         if not self.lock.acquire(blocking=False):
             return None
         try:
-            starts = [_start(x) for x in xs]
+            blocks = [memory.empty(size, np.uint8) for _, size in self.starts[self.inputs :]]
+            starts = [_start(x) for x in (*xs, *blocks)]
             for arguments, i, kind, number, offset in self.places:
                 arguments[i] = ffi.cast(kind, starts[number] + offset)
             native.adopt()
             for function, arguments in self.calls:
                 function(*arguments)
-            return [layout.copied(y, y) for y in self.results]
+            return [self._result(y, blocks) for y in self.results]
         finally:
             self.lock.release()
+
+    def _result(self, y, blocks):
+        """y as this run has it, which made these blocks."""
+        found = self._inside(_start(y), self.inputs)
+        if found is None:
+            return layout.copied(y, y)
+        number, offset = found
+        return np.ndarray(y.shape, y.dtype, blocks[number - self.inputs], offset, y.strides)
+
+
+def _address(pointer):
+    return int(ffi.cast("uintptr_t", pointer))
 
 
 def _start(x):

@@ -13,7 +13,8 @@ struct softmax {
 
 INLINE struct softmax softmax_of(i64 outer, i64 count, i64 inner) {
   i64 width = min_i64(SOFTMAX_WIDTH, max_i64(SOFTMAX_PART / max_i64(count, 1) / 16 * 16, 64));
-  i64 blocks = (inner + width - 1) / width;
+  width = max_i64(1, min_i64(width, inner));
+  i64 blocks = pieces(inner, width);
   return (struct softmax){count, inner, width, blocks, outer * blocks};
 }
 

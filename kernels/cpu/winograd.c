@@ -144,12 +144,7 @@ static void point_product(i64 rows, i64 vectors, i64 depth, const real *a, i64 l
                           const real *b, real *sums, const real *next) {
   struct reach reach = {1, 0, 1, 0, depth, next};
   struct finish plain = {0};
-  switch (2 * rows + vectors - 1) {
-    PRODUCT(1) PRODUCT(2) PRODUCT(3) PRODUCT(4) PRODUCT(5) PRODUCT(6)
-#if VECTOR_BYTES == 64
-    PRODUCT(7) PRODUCT(8) PRODUCT(9) PRODUCT(10) PRODUCT(11) PRODUCT(12) PRODUCT(13) PRODUCT(14)
-#endif
-  }
+  switch (2 * rows + vectors - 1) { EACH_HEIGHT(PRODUCT) }
 }
 #undef PRODUCT
 

@@ -49,10 +49,10 @@ def conv2d_joined(xs, ws, bs, bounds, options):
     return concatenate([conv2d_fused(x, w, b, None, *lh, *o) for x, w, b, lh, o in parts], 1)
 
 
-def conv2d_chained(x, w, b, bounds, taps, c, last_bounds, options):
-    """y = conv2d_fused(conv2d_fused(x, w, b, None, *bounds, …), taps, c, None, *last_bounds, …)"""
+def conv2d_chained(x, w, b, bounds, taps, last_b, last_bounds, options):
+    """y = clamp(taps * clamp(w * x + b, *bounds) + last_b, *last_bounds)"""
     between = conv2d_fused(x, w, b, None, *bounds, (1, 1), (0, 0), (1, 1), 1)
-    return conv2d_fused(between, taps, c, None, *last_bounds, *options, len(taps))
+    return conv2d_fused(between, taps, last_b, None, *last_bounds, *options, len(taps))
 
 
 def conv2d_backward(x, dy, w, dw, db, stride, padding, dilation, groups, want_dx):

@@ -23,13 +23,14 @@ from engines import agree
 from peers import peer
 from timing import copying, measure, ratio
 
-from flambeau import kernels, nn
+from flambeau import kernels, nn, nngraph
 from flambeau.kernels.cpu import native
 from flambeau.zoo import models
 
 IMAGES = 8, 64, 56, 56
 CLASSES = 1024, 1000
 WORDS = 64, 64
+NARROW = 8, 24, 56, 56
 SEGMENTS = 8, 21, 112, 112
 FORMATS = {"contiguous": torch.contiguous_format, "last": torch.channels_last}
 TWICE = "forward", "backward"
@@ -61,10 +62,14 @@ def max_over(axis):
 
 
 SPLIT = nn.Sequential(nn.Chunk(2), nn.ParallelTable(nn.ReLU(), nn.ReLU()))
+NORM_RELU = nn.Sequential(nn.BatchNorm2d(64), nn.ReLU(), nn.Identity())  # no ReLU is the last
+EXPAND = nn.Sequential(nn.Conv2d(24, 144, 1), nn.ReLU6(), nn.Conv2d(144, 144, 3, 1, 1, groups=144))
+CHAIN = nngraph.optimize(EXPAND.eval())
 CROSS_ENTROPY = nn.CrossEntropyLoss(), torch.nn.CrossEntropyLoss()
 MSE = nn.MSELoss(), torch.nn.MSELoss()
 OPS = {
     "batch norm": Op(nn.BatchNorm2d(64), [IMAGES], passes=ALL),
+    "batch norm and relu": Op(NORM_RELU, [IMAGES], passes=ALL),
     "batch norm, eval": Op(nn.BatchNorm2d(64).eval(), [IMAGES], passes=("forward",)),
     "max pool 3/2": Op(nn.MaxPool2d(3, 2, 1), [IMAGES]),
     "max pool 2/2": Op(nn.MaxPool2d(2), [IMAGES]),
@@ -104,6 +109,7 @@ OPS = {
     "zero padding 1": Op(nn.ZeroPad2d(1), [IMAGES]),
     "depthwise 3x3": Op(nn.Conv2d(64, 64, 3, padding=1, groups=64), [IMAGES]),
     "depthwise 3x3/2": Op(nn.Conv2d(64, 64, 3, 2, 1, groups=64), [IMAGES]),
+    "expand and depthwise 3x3": Op(CHAIN, [NARROW], peer(EXPAND), ("forward",)),
     "transposed 4x4/2": Op(nn.ConvTranspose2d(64, 32, 4, 2, 1), [IMAGES]),
     "transposed 2x2/2": Op(nn.ConvTranspose2d(64, 32, 2, 2), [IMAGES]),
     "conv 1d, 3": Op(nn.Conv1d(64, 64, 3, padding=1), [(16, 64, 1024)]),
