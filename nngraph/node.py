@@ -1,13 +1,13 @@
 """Values of a graph that is being wired."""
 
 import itertools
+import os
 import sys
-from pathlib import Path
 
 from flambeau import nn
 
 _serial = itertools.count()
-_INSIDE = tuple(str(Path(nn.__file__).resolve().parents[1] / d) for d in ("nn", "nngraph"))
+_INSIDE = tuple(os.path.dirname(file) + os.sep for file in (nn.__file__, __file__))
 
 
 class Node:

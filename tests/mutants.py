@@ -14,7 +14,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "kernels" / "cuda"
-ENVIRONMENT = {"FLAMBEAU_CACHE": str(ROOT / "build" / "mutants"), "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {
+    "FLAMBEAU_CACHE": str(ROOT / "build" / "mutants"),
+    "OMP_NUM_THREADS": "1",
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+}
 
 TESTS = {  # of families that are no modules
     "loss": ["tests/test_losses.py", "-k", "host"],

@@ -1,7 +1,11 @@
 """What must hold of networks wired as graphs."""
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,6 +113,16 @@ def test_errors_name_the_node_and_the_users_line():
     assert any(
         "in first of Graph" in note and "test_graph.py:" in note for note in caught.value.__notes__
     )
+
+
+def test_the_users_line_is_found_through_a_link_to_the_package(tmp_path):
+    (tmp_path / "flambeau").symlink_to(Path(nn.__file__).parents[1])
+    code = "from flambeau import nngraph\nprint(nngraph.inputs('x').where)"
+    (tmp_path / "user.py").write_text(code)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, str(tmp_path / "user.py")]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.strip().endswith("user.py:2")
 
 
 def test_wrong_wiring_is_refused_at_construction():

@@ -283,7 +283,7 @@ HOSTILE = {
     "builtins.eval": Call(eval, f"open({MARKER!r}, 'w')"),
     "builtins.exec": Call(exec, f"open({MARKER!r}, 'w')"),
     "builtins.getattr": Call(getattr, {}, "clear"),
-    "io.open": Call(io.open, MARKER, "w"),
+    f"{io.open.__module__}.open": Call(io.open, MARKER, "w"),
     "functools.partial": Call(functools.partial, print),
 }
 

@@ -13,6 +13,7 @@ counted as in the direct algorithm, in per cent of NumPy's matrix product in the
 """
 
 import argparse
+import importlib.util
 import os
 import platform
 import time
@@ -42,6 +43,11 @@ NAMES = [
 ]
 FORMATS = {"eager": torch.contiguous_format, "last": torch.channels_last}
 OURS = "ours", "optimized"
+ENGINES = {  # those that are installed
+    column: engine
+    for column, engine in {"onnxrt": onnxruntime, "openvino": openvino}.items()
+    if importlib.util.find_spec(engine.__name__)
+}
 
 
 def build(name):
@@ -62,7 +68,7 @@ def inference(net, x, with_compiled):
         last = {"memory_format": torch.channels_last}
         functions["compiled"] = compiled(peer(net).eval().to(**last), t.to(**last))
     file = exported(theirs, t)
-    functions |= {"onnxrt": onnxruntime(file, x), "openvino": openvino(file, x)}
+    functions |= {column: engine(file, x) for column, engine in ENGINES.items()}
     agree({name: function() for name, function in functions.items()})
     return functions
 
@@ -160,7 +166,7 @@ def main():
     columns = ["ours"] if options.train else list(OURS)
     columns += list(FORMATS)
     if not options.train:
-        columns += ["frozen", *["compiled"] * options.compile, "onnxrt", "openvino"]
+        columns += ["frozen", *["compiled"] * options.compile, *ENGINES]
     print(f"{'ms (medians)':20}" + "".join(f"{c:>10}" for c in columns), end="")
     print(f"{'/eager':>16}{'/best':>16}{'rate':>7}")
     for name in options.names or NAMES:
