@@ -120,10 +120,10 @@ def device(x):
 
 def to(x, where):
     """x on another device: "cpu", "host" (CUDA kernels on host threads), "cuda" or "cuda:1"."""
-    if not isinstance(where, str) or not re.fullmatch(r"cpu|host|cuda(:\d+)?", where):
-        raise ValueError(f"a device is cpu, host, cuda or cuda:<number> — got {where!r}")
     if where == device(x):
         return x
+    if not isinstance(where, str) or not re.fullmatch(r"cpu|host|cuda(:\d+)?", where):
+        raise ValueError(f"a device is cpu, host, cuda or cuda:<number> — got {where!r}")
     x = of(x).numpy(x)
     return x if where == "cpu" else package("cuda").to_device(x, where)
 

@@ -1,12 +1,13 @@
 """Modules made of modules."""
 
-import itertools
-
 from flambeau import kernels
 from flambeau.nn import saving
 from flambeau.nn.activation import ReLU
-from flambeau.nn.module import Module, who
+from flambeau.nn.conv import Conv2d
+from flambeau.nn.linear import Linear
+from flambeau.nn.module import Arguments, Module, who
 from flambeau.nn.normalization import NORMS
+from flambeau.nn.pooling import MaxPool2d
 
 
 class Container(Module):
@@ -16,7 +17,7 @@ class Container(Module):
 
     def fill(self, modules):
         """Take modules, (name, module) pairs or one dictionary of them; names default to 0, 1, …"""
-        self.arguments = (), {}
+        self.arguments = Arguments((), {})
         self.named = {}
         if len(modules) == 1 and isinstance(modules[0], dict):
             modules = tuple(modules[0].items())
@@ -123,7 +124,7 @@ class Container(Module):
 
         shared: see `overlapping`; what these children save would be overwritten.
         inner: True when the output goes to other modules only.
-        relu: True when the child, a BatchNorm, computes the ReLU behind it too.
+        relu: True when the child computes a ReLU too, see WithReLU.
         """
         module = self.named[name]
         try:
@@ -135,6 +136,7 @@ class Container(Module):
         finally:
             module.inner = False
         if keep is not None:
+            x = None if module.from_saved and module.training else x
             keep[name] = x, module.take_saved() if name in shared else None, y if relu else None
         return y
 
@@ -148,7 +150,7 @@ class Container(Module):
         if state is not None:
             module.put_saved(state)
         try:
-            dx = module.backward(x, dy) if y is None else module.backward_relu(x, y, dy)[0]
+            dx = module.backward(x, dy) if y is None else module.backward_relu(x, y, dy)
         except Exception as error:
             self.at(error, name)
             raise
@@ -184,6 +186,19 @@ def spent(module):
 def as_it_is(module, *kinds):
     """True for a module of just such a class whose methods nobody has put others in place of."""
     return type(module) in kinds and not {"forward", "backward"} & vars(module).keys()
+
+
+def takes_behind(module):
+    """True for a layer that computes a ReLU behind it too, in training; see WithReLU."""
+    return as_it_is(module, *NORMS, Conv2d, Linear) and module.training
+
+
+def takes_before(module):
+    """True for a layer that computes a ReLU before it too, in training; see WithReLU.
+
+    A pooling whose taps lie apart could miss the image: its -inf there is no ReLU's.
+    """
+    return as_it_is(module, MaxPool2d) and module.training and module.options[3] == (1, 1)
 
 
 def overlapping(named):
@@ -239,30 +254,30 @@ class Sequential(Container):
     def _keeping(self, x):
         kept, shared = {}, overlapping(self.named)
         relus = self._relus(shared)
+        kept |= dict.fromkeys(relus.values())
+        last = next(reversed(self.named), None)  # its y is the caller's
         for name in self.named:
             if name in kept:
                 continue
-            inner = self.inner or len(kept) + 1 < len(self.named)  # the last y is the caller's
+            inner = self.inner or name != last
             x = self.run(name, x, kept, shared, inner, name in relus)
-            if name in relus:
-                kept[relus[name]] = None
-            elif self.named[name].from_output and inner:
+            if self.named[name].from_output and inner:
                 kept[name] = x, *kept[name][1:]  # what came in dies
         return x, kept
 
     def _relus(self, shared):
-        """{name of a BatchNorm in training: name of the ReLU behind it}, computed as one."""
-        if not any([type(m) in NORMS for m in self.named.values()]):
-            return {}  # most often, and soon known
-        items = list(self.named.items())
+        """{name of a layer: name of the ReLU before or behind it that is computed with it}"""
+        found, items = {}, list(self.named.items())
         if not self.inner:
             items = items[:-1]  # the last y is the caller's, who may change it
-        return {
-            name: behind
-            for (name, m), (behind, relu) in itertools.pairwise(items)
-            if as_it_is(m, *NORMS) and m.training and as_it_is(relu, ReLU)
-            if name not in shared and behind not in shared
-        }
+        for i, (name, relu) in enumerate(items):
+            if name in shared or not as_it_is(relu, ReLU):
+                continue
+            behind, before = items[i + 1 : i + 2], items[i - 1 : i] if i else []
+            takers = [n for n, m in behind if n not in shared and takes_before(m)]
+            takers += [n for n, m in before if n not in shared and takes_behind(m)]
+            found |= {taker: name for taker in takers[:1]}
+        return found
 
     def backward(self, x, dy):
         # in evaluation nothing was kept: the values between the layers are computed again

@@ -8,9 +8,10 @@ from flambeau.kernels.reference.conv import output_size, transposed_size
 from flambeau.nn import init
 from flambeau.nn.geometry import need_images, numbers, pair
 from flambeau.nn.module import Module
+from flambeau.nn.with_relu import WithReLU
 
 
-class Conv2d(Module):
+class Conv2d(WithReLU):
     """y[n, k] = Σ_c weight[k, c] ⋆ x[n, c] + bias[k], ⋆ the cross-correlation
 
     x (n, c, h, w) -> y (n, k, h', w')
@@ -46,6 +47,12 @@ class Conv2d(Module):
         need_images(self, x, self.in_channels)
         need_room(self, x)
         return kernels.of(x).conv2d(x, self.weight, self.bias, *self._options())
+
+    def forward_relu(self, x):
+        need_images(self, x, self.in_channels)
+        need_room(self, x)
+        arrays = x, self.weight, self.bias, None
+        return kernels.of(x).conv2d_fused(*arrays, 0.0, None, *self._options())
 
     def backward(self, x, dy):
         size = result_size(self, x.shape[2:])

@@ -2,10 +2,10 @@
 
 from flambeau import kernels
 from flambeau.nn import init
-from flambeau.nn.module import Module
+from flambeau.nn.with_relu import WithReLU
 
 
-class Linear(Module):
+class Linear(WithReLU):
     """y = x Wᵀ + b
 
     x (*s, i) -> y (*s, o)
@@ -26,12 +26,24 @@ class Linear(Module):
         self.bias = init.uniform((out_features,), in_features**-0.5) if bias else None
 
     def forward(self, x):
-        fits = x.ndim > 0 and x.shape[-1] == self.in_features
-        self.need(fits, f"x must be (*, {self.in_features})", x=x)
+        self.need_features(x)
         return kernels.of(x).linear(x, self.weight, self.bias)
+
+    def need_features(self, x):
+        """Raise ValueError unless x has the features along its last axis."""
+        if x.ndim == 0 or x.shape[-1] != self.in_features:
+            self.need(False, f"x must be (*, {self.in_features})", x=x)
 
     def backward(self, x, dy):
         self.need_gradient(dy, (*x.shape[:-1], self.out_features))
-        return kernels.of(x).linear_backward(
-            x, dy, self.weight, self.grad_weight, self.grad_bias, self.want_dx
-        )
+        parameters = self.weight, self.grad_weight, self.grad_bias
+        return kernels.of(x).linear_backward(x, dy, *parameters, self.want_dx)
+
+    def forward_relu(self, x):
+        self.need_features(x)
+        return kernels.of(x).linear_relu(x, self.weight, self.bias)
+
+    def backward_relu(self, x, y, dy):
+        self.need_gradient(dy, y.shape)
+        parameters = self.weight, self.grad_weight, self.grad_bias
+        return kernels.of(x).linear_relu_backward(x, y, dy, *parameters, self.want_dx)

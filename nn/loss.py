@@ -170,9 +170,10 @@ def _classes(loss, output, target):
     output, target = kernels.asarray(output), kernels.asarray(target)
     loss.need(output.ndim >= 2, "output must be (n, c, *)", output=output)
     loss.need(output.dtype.kind == "f", "output must hold floats", output=output)
-    shape, c = (output.shape[0], *output.shape[2:]), output.shape[1]
+    n, c, *places = output.shape
     loss.need(target.dtype.kind in "iu", "target must hold integers", target=target)
-    loss.need(tuple(target.shape) == shape, f"target must be {shape}", target=target)
+    if tuple(target.shape) != (n, *places):
+        loss.need(False, f"target must be {(n, *places)}", target=target)
     host = kernels.of(target).numpy(target).astype(np.int64)
     if loss.weight is None and not 0 <= loss.ignore_index < c and _all_classes(host, c):
         return output, kernels.of(output).array(output, host), None, host.size

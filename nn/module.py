@@ -1,11 +1,22 @@
 """What every module has: parameters and their gradients, modes, devices, names, a state."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from flambeau import kernels
 from flambeau.nn import saving, summary
 
-PLAIN = {np.ndarray, int, float, bool, str, type(None)}  # types of attributes without a child
+
+class Arguments(NamedTuple):
+    """What a module was built with: (args, kwargs)."""
+
+    args: tuple
+    kwargs: dict
+
+
+# types of attributes that are and hold no child
+PLAIN = frozenset({np.ndarray, int, float, bool, str, type(None), Arguments})
 classes = {}  # every subclass by its qualified name: what nn.load may build
 
 
@@ -34,6 +45,7 @@ class Module:
     frozen = False  # see freeze()
     want_dx = True  # False: backward need not compute the gradient of the input
     from_output = False  # True: backward(y, dy) is as good as backward(x, dy)
+    from_saved = False  # True: after a forward in training backward reads no x
     from_shape = False  # True: backward reads only the shape of x, which is that of y
     inner = False  # True while a container runs it whose other modules get y: nobody changes y
     backward_once = False  # True: backward comes once after a forward and gives its memory back
@@ -41,7 +53,7 @@ class Module:
 
     def __new__(cls, *args, **kwargs):
         self = object.__new__(cls)
-        self.arguments = args, kwargs  # for repr and save
+        self.arguments = Arguments(args, kwargs)  # for repr and save
         return self
 
     def __init_subclass__(cls, **options):
@@ -107,8 +119,10 @@ class Module:
     def children(self):
         """The modules directly inside, as a list of (name, module)."""
         found = []
+        if PLAIN.issuperset(map(type, vars(self).values())):  # soon known: nets are often walked
+            return found
         for name, value in vars(self).items():
-            if type(value) in PLAIN or name == "arguments":  # for speed: nets are walked every step
+            if name == "arguments":
                 continue
             if isinstance(value, Module):
                 found.append((name, value))
@@ -118,7 +132,9 @@ class Module:
 
     def named_modules(self, prefix=""):
         """Every module once, itself first, as (dotted name, module); its own name is ""."""
-        return list(_walk(self, prefix, set()))
+        found = {}
+        _walk(self, prefix, found)
+        return list(found.values())
 
     def modules(self):
         """Every module once, itself first."""
@@ -369,13 +385,11 @@ def _gather(module, found):
             _gather(child, found)
 
 
-def _walk(module, path, seen):
-    if id(module) in seen:
-        return
-    seen.add(id(module))
-    yield path, module
-    for name, child in module.children():
-        yield from _walk(child, _dot(path, name), seen)
+def _walk(module, path, found):
+    if id(module) not in found:
+        found[id(module)] = path, module
+        for name, child in module.children():
+            _walk(child, _dot(path, name), found)
 
 
 def _dot(path, name):

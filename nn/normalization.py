@@ -4,9 +4,10 @@ from flambeau import kernels
 from flambeau.nn import init
 from flambeau.nn.geometry import need_images
 from flambeau.nn.module import Module
+from flambeau.nn.with_relu import WithReLU
 
 
-class BatchNorm(Module):
+class BatchNorm(WithReLU):
     """Abstract: normalisation of each channel of x (n, c, *s); see BatchNorm1d."""
 
     params = "weight", "bias"
@@ -40,11 +41,11 @@ class BatchNorm(Module):
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked += 1
 
-    def forward_relu(self, x, other=None):
-        """max(y + other, 0) in one step, in training; other may be None.
+    def forward_relu(self, x):
+        return self.forward_sum_relu(x, None)
 
-        Containers take it for a ReLU behind the layer, or behind its sum with something else.
-        """
+    def forward_sum_relu(self, x, other):
+        """max(y + other, 0) in one step, in training; other: an array like x, or None."""
         self.enter(x, True)
         fits = other is None or other.shape == x.shape
         self.need(fits, "what is added must have the shape of y", y=x, other=other)
@@ -53,8 +54,11 @@ class BatchNorm(Module):
         y, *self.saved = found
         return y
 
-    def backward_relu(self, x, y, dy, added=False):
-        """(dx, dother or None) of forward_relu, which gave y; added: whether with `other`."""
+    def backward_relu(self, x, y, dy):
+        return self.backward_sum_relu(x, y, dy, False)[0]
+
+    def backward_sum_relu(self, x, y, dy, added):
+        """(dx, dother or None) after forward_sum_relu, which gave y; added: there was `other`."""
         self.need_gradient(dy, x.shape)
         parameters = self.weight, self.bias, self.grad_weight, self.grad_bias
         options = self.want_dx, added

@@ -66,20 +66,17 @@ class Optimizer:
 
     def _recall(self, path, module, w):
         """What is kept for the parameter w: on its device, in its dtype."""
-        kept = self.state.get(path)
-        fits = (
-            kept is not None
-            and self.owners.get(path, module) is module
-            and all(n in kept and tuple(kept[n].shape) == tuple(w.shape) for n in self.arrays)
-        )
-        if not fits:
+        kept, arrays, owner = self.state.get(path), self.arrays, self.owners.get(path, module)
+        fits = kept is not None and owner is module
+        if not fits or not all([n in kept and kept[n].shape == w.shape for n in arrays]):
             kept = {"step": 0}
-            kept |= {n: kernels.of(w).zeros(w, w.shape, w.dtype) for n in self.arrays}
-        for name in self.arrays:
+            kept |= {n: kernels.of(w).zeros(w, w.shape, w.dtype) for n in arrays}
+            self.state[path] = kept
+        self.owners[path] = module
+        for name in arrays:
             if kept[name].dtype != w.dtype:
                 kept[name] = kernels.of(kept[name]).cast(kept[name], w.dtype)
             kept[name] = kernels.to(kept[name], kernels.device(w))
-        self.state[path], self.owners[path] = kept, module
         return kept
 
     def state_dict(self):
@@ -163,14 +160,13 @@ class SGD(Optimizer):
 def _alike(parts):
     """The (w, dw, kept) that one call can change: (kernels, step, ws, dws, kept) for each group."""
     groups = {}
-    for w, dw, kept in parts:
-        k = kernels.of(w)
-        key = k.__name__, kernels.device(w), w.dtype, dw.dtype, kept["step"]
-        ws, dws, all_kept = groups.setdefault(key, (k, kept["step"], [], [], []))[2:]
-        ws.append(w)
-        dws.append(dw)
-        all_kept.append(kept)
-    return groups.values()
+    for part in parts:
+        w, dw, kept = part
+        key = kernels.device(w), w.dtype, dw.dtype, kept["step"]
+        groups.setdefault(key, []).append(part)
+    for (*_, step), group in groups.items():
+        ws, dws, kept = map(list, zip(*group, strict=True))
+        yield kernels.of(ws[0]), step, ws, dws, kept
 
 
 class Adam(Optimizer):

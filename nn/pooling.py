@@ -3,9 +3,10 @@
 from flambeau import kernels
 from flambeau.nn.geometry import need_images, need_window, pair, window_shape
 from flambeau.nn.module import Module
+from flambeau.nn.with_relu import WithReLU
 
 
-class MaxPool2d(Module):
+class MaxPool2d(WithReLU):
     """y = the greatest value of each window
 
     x (n, c, h, w) -> y (n, c, h', w')
@@ -20,6 +21,8 @@ class MaxPool2d(Module):
     [[[[5.0, 7.0], [13.0, 15.0]]]]
     """
 
+    from_saved = True
+
     def __init__(self, kernel_size, stride=None, padding=0, dilation=1, *, ceil_mode=False):
         kernel = pair(self, "kernel_size", kernel_size, 1)
         stride = kernel if stride is None else pair(self, "stride", stride, 1)
@@ -28,16 +31,25 @@ class MaxPool2d(Module):
         self.options = kernel, stride, padding, dilation, bool(ceil_mode)
 
     def forward(self, x):
-        need_window(self, x, *self.options)
-        y, index = kernels.of(x).max_pool2d(x, *self.options)
-        self.saved = index if self.training else None
+        y, found = self.pool(x)
+        self.saved = found if self.training else None
         return y
 
+    def pool(self, x):
+        """y; where the values lie, and (h, w)."""
+        need_window(self, x, *self.options)
+        y, index = kernels.of(x).max_pool2d(x, *self.options)
+        return y, (index, x.shape[2:])
+
     def backward(self, x, dy):
-        k = kernels.of(x)
-        index = k.max_pool2d(x, *self.options)[1] if self.saved is None else self.saved
+        index, size = self.pool(x)[1] if self.saved is None else self.saved
         self.need_gradient(dy, index.shape)
-        return k.max_pool2d_backward(x, dy, index)
+        return kernels.of(dy).max_pool2d_backward(dy, index, size)
+
+    def forward_relu(self, x):
+        """What follows a ReLU of x: the greatest of a window stays that, so y is cut off."""
+        y = self.forward(x)
+        return kernels.of(y).relu(y)
 
 
 class AvgPool2d(Module):

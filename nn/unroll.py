@@ -1,7 +1,7 @@
 """Any cell run over time."""
 
 from flambeau import kernels
-from flambeau.nn.module import Module
+from flambeau.nn.module import Arguments, Module
 from flambeau.nn.recurrent import as_given, parted, stack, states_of
 
 
@@ -31,7 +31,7 @@ class Unroll(Module):
 
     def set_child(self, name, module):
         super().set_child(name, module)
-        self.arguments = (self.cell, self.steps), {}  # what save records
+        self.arguments = Arguments((self.cell, self.steps), {})  # what save records
 
     def forward(self, x):
         ys, state, kept = self.run(*parted(x))

@@ -3,6 +3,7 @@
 from flambeau import kernels, nn
 from flambeau.nn import saving
 from flambeau.nn.containers import add_tables, overlapping, spent, taken
+from flambeau.nn.module import Arguments
 from flambeau.nngraph.joining import joints
 from flambeau.nngraph.wiring import Step, names, nodes, part, reachable
 
@@ -29,7 +30,7 @@ class Graph(nn.Module):
     """
 
     def __init__(self, inputs, outputs, aliases=None):
-        self.arguments = (), {}
+        self.arguments = Arguments((), {})
         inputs, outputs = nodes("input", inputs), nodes("output", outputs)
         vertices = reachable(inputs, outputs)
         slots = {id(v): i for i, v in enumerate(vertices)}
@@ -83,7 +84,7 @@ class Graph(nn.Module):
                 else:
                     values[slot] = module.forward(self._input(values, step))
             except Exception as error:
-                error.add_note(f"in {step.name} of Graph, wired at {step.where}")
+                self._at(error, joined[slot].layer if slot in joined else step.name)
                 raise
             finally:
                 module.inner = False
@@ -169,7 +170,7 @@ class Graph(nn.Module):
             if self.backward_once:
                 values[slot] = None  # what used it has had its turn
                 if slot in joined:
-                    spent(self.named[joined[slot].norm])
+                    spent(self.named[joined[slot].layer])
             for (parent, path), dx in found:
                 if dx is not None:
                     arrived[parent].append((path, dx))
@@ -195,9 +196,7 @@ class Graph(nn.Module):
         try:
             return joint.backward(self, values, values[slot], dy, wanted)
         except Exception as error:
-            error.add_note(
-                f"in {self.steps[slot].name} of Graph, wired at {self.steps[slot].where}"
-            )
+            self._at(error, joint.layer)
             raise
 
     def _step_back(self, slot, values, states, replaced, arrived, wanted):
@@ -216,7 +215,7 @@ class Graph(nn.Module):
         try:
             dx = module.backward(x, dy)
         except Exception as error:
-            error.add_note(f"in {step.name} of Graph, wired at {step.where}")
+            self._at(error, step.name)
             raise
         finally:
             module.backward_once = False  # it is the graph's wish, not the module's own
@@ -225,6 +224,11 @@ class Graph(nn.Module):
         if dx is None:
             return (None,) * len(step.inputs)
         return dx if len(step.inputs) > 1 else (dx,)
+
+    def _at(self, error, name):
+        """Note on an error which step it passed."""
+        where = next(step.where for step in self.steps if step.name == name)
+        error.add_note(f"in {name} of Graph, wired at {where}")
 
     # ---- looking and cutting
 

@@ -1,72 +1,83 @@
-"""Steps of a graph that are computed as one in training: normalisation, a sum and a ReLU."""
+"""Steps of a graph that are computed as one in training: a layer, a sum and a ReLU."""
 
 from typing import NamedTuple
 
 from flambeau import nn
-from flambeau.nn.containers import as_it_is
+from flambeau.nn.containers import as_it_is, takes_before, takes_behind
 from flambeau.nn.normalization import NORMS
 from flambeau.nngraph.wiring import part
 
 
 class Joint(NamedTuple):
-    """A ReLU that is computed with the BatchNorm before it, and with the Add between if there is.
+    """A ReLU that is computed with a layer, and with the Add between if there is; see WithReLU.
 
-    norm: the name of the BatchNorm. source, other: (slot, path) of what it normalises and of what
-    is added, or None. inside: the slots whose values are never there.
+    layer: the layer's name. source, other: (slot, path) of what goes into it and of what is added,
+    or None. inside: the slots whose values are never there.
     """
 
-    norm: str
+    layer: str
     source: tuple
     other: tuple | None
     inside: tuple
 
     def forward(self, graph, values):
-        """The value of the ReLU."""
-        other = None if self.other is None else part(values[self.other[0]], self.other[1])
-        return graph.named[self.norm].forward_relu(self._x(values), other)
+        """The value of the last of the steps."""
+        layer, x = graph.named[self.layer], part(values[self.source[0]], self.source[1])
+        if self.other is None:
+            return layer.forward_relu(x)
+        return layer.forward_sum_relu(x, part(values[self.other[0]], self.other[1]))
 
     def backward(self, graph, values, y, dy, wanted):
         """(slot, path) and gradient of what came in."""
-        norm, added = graph.named[self.norm], self.other is not None
-        norm.want_dx = wanted[self.source[0]]
-        dx, dother = norm.backward_relu(self._x(values), y, dy, added)
-        return [(self.source, dx)] + ([(self.other, dother)] if added else [])
-
-    def _x(self, values):
-        return part(values[self.source[0]], self.source[1])
+        layer, x = graph.named[self.layer], part(values[self.source[0]], self.source[1])
+        layer.want_dx = wanted[self.source[0]]
+        if self.other is None:
+            return [(self.source, layer.backward_relu(x, y, dy))]
+        dx, dother = layer.backward_sum_relu(x, y, dy, True)
+        return [(self.source, dx), (self.other, dother)]
 
 
 def joints(graph, shared, seen):
-    """{slot of a ReLU: Joint}, for training.
+    """{slot: Joint}, for training: of a ReLU with the layer before it, or the pooling behind it.
 
     shared: names of modules that occur twice. seen: slots whose values others see or may change.
     """
-    users = [0] * len(graph.steps)
-    for used, _ in [value for step in graph.steps for value in step.inputs] + list(graph.outs):
-        users[used] += 1
+    users = [[] for _ in graph.steps]
+    for slot, step in enumerate(graph.steps):
+        for used, path in step.inputs:
+            users[used].append((slot, path))
+    for used, path in graph.outs:
+        users[used].append((None, path))
 
-    def plain(slot, *kinds):
-        """The module of a step when it is just of such a kind and nobody else needs the value."""
-        step = graph.steps[slot]
-        module = graph.named.get(step.name)
-        mine = step.name not in shared and slot not in seen
-        return module if mine and as_it_is(module, *kinds) else None
+    def plain(slot):
+        """The module of a step when no other step has it and nobody else sees the value."""
+        name = graph.steps[slot].name
+        return graph.named.get(name) if name not in shared and slot not in seen else None
+
+    def alone(slot, path):
+        """True for a whole value that just one step uses."""
+        return not path and len(users[slot]) == 1
 
     found = {}
     for slot, step in enumerate(graph.steps):
-        if not plain(slot, nn.ReLU) or step.inputs[0][1] or users[step.inputs[0][0]] != 1:
+        if not as_it_is(plain(slot), nn.ReLU):
             continue
-        before = step.inputs[0][0]
-        pairs = [((before, ()), None)]
-        if plain(before, nn.Add) and len(graph.steps[before].inputs) == 2:
+        behind = users[slot][0][0] if alone(slot, ()) and not users[slot][0][1] else None
+        if behind is not None and takes_before(plain(behind)):
+            found[behind] = Joint(graph.steps[behind].name, step.inputs[0], None, (slot,))
+            continue
+        ((before, path),) = step.inputs
+        if not alone(before, path):
+            continue
+        if takes_behind(plain(before)):
+            layer = graph.steps[before]
+            found[slot] = Joint(layer.name, layer.inputs[0], None, (before,))
+        elif as_it_is(plain(before), nn.Add) and len(graph.steps[before].inputs) == 2:
             one, two = graph.steps[before].inputs
-            pairs = [(one, two), (two, one)]
-        for (last, path), other in pairs:
-            norm = plain(last, *NORMS)
-            if norm and norm.training and not path and users[last] == 1:
-                inside = (last,) if other is None else (last, before)
-                found[slot] = Joint(
-                    graph.steps[last].name, graph.steps[last].inputs[0], other, inside
-                )
-                break
+            for (last, path), other in ((one, two), (two, one)):
+                norm = plain(last)
+                if alone(last, path) and as_it_is(norm, *NORMS) and norm.training:
+                    layer = graph.steps[last]
+                    found[slot] = Joint(layer.name, layer.inputs[0], other, (last, before))
+                    break
     return found

@@ -150,7 +150,7 @@ class GlobalMaxPool2d(Module):
 
     def backward(self, x, dy):
         index = self.pool(x)[1] if self.saved is None else self.saved
-        return kernels.of(x).max_pool2d_backward(x, dy, index)
+        return kernels.of(dy).max_pool2d_backward(dy, index, x.shape[2:])
 
     def pool(self, x):
         """The largest values and where they lie."""

@@ -59,7 +59,12 @@ from flambeau.kernels.cpu.elementwise import (
 )
 from flambeau.kernels.cpu.embedding import embedding, embedding_backward
 from flambeau.kernels.cpu.frames import frames, frames_sum
-from flambeau.kernels.cpu.linear import linear, linear_backward
+from flambeau.kernels.cpu.linear import (
+    linear,
+    linear_backward,
+    linear_relu,
+    linear_relu_backward,
+)
 from flambeau.kernels.cpu.loss import (
     cross_entropy,
     cross_entropy_backward,
@@ -182,6 +187,8 @@ __all__ = [
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "linear_relu",
+    "linear_relu_backward",
     "local_response_norm",
     "local_response_norm_backward",
     "log",

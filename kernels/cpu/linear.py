@@ -10,6 +10,7 @@ import numpy as np
 
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import memory, native, weights
+from flambeau.kernels.cpu.activation import relu_backward
 from flambeau.kernels.reference import contiguous
 
 FEW_ROWS = 8  # of linear.c
@@ -20,8 +21,15 @@ WIDEST = 16  # numbers in a vector register, at most
 
 def linear(x, w, b):
     """y = x Wᵀ + b        x (*s, i), w (o, i), b (o,) or None -> y (*s, o)"""
-    if not native.takes(x, w, b):
-        return reference.linear(x, w, b)
+    return _linear(x, w, b, 0) if native.takes(x, w, b) else reference.linear(x, w, b)
+
+
+def linear_relu(x, w, b):
+    """y = max(x Wᵀ + b, 0)        as linear"""
+    return _linear(x, w, b, 1) if native.takes(x, w, b) else reference.linear_relu(x, w, b)
+
+
+def _linear(x, w, b, relu):
     y = memory.empty((*x.shape[:-1], len(w)), x.dtype)
     n, (o, i) = y.size // len(w), w.shape
     x, w = contiguous(x), contiguous(w)
@@ -30,11 +38,14 @@ def linear(x, w, b):
         native.call("linear_few", x, w, b, y, n, i, o)
     elif n and n * i * o <= SMALL:
         work = memory.empty((i + 1) * (o + WIDEST), x.dtype)
-        native.call("linear_small", x, w, b, y, work, n, i, o)
+        native.call("linear_small", x, w, b, y, work, n, i, o, relu)
+        return y
     elif n and weights.cannot_change(w):
         _times(x.reshape(n, i), weights.kept(w, "columns", _pack), y.reshape(n, o), False, b)
     elif n:
         product(x.reshape(n, i), w.T, y.reshape(n, o), False, b)
+    if relu:
+        native.call("relu", y, y, y.size)
     return y
 
 
@@ -47,13 +58,10 @@ def linear_backward(x, dy, w, dw, db, want_dx):
     """dx = dy W, dw += dyᵀ x, db += Σ dy        dw, db may be None"""
     if not native.takes(x, dy, w, dw, db):
         return reference.linear_backward(x, dy, w, dw, db, want_dx)
+    if _few(dy, w, dw, db):
+        return _backward_small(x, None, dy, w, dw, db, want_dx)
     x, dy, w = contiguous(x), contiguous(dy), contiguous(w)
     n, (o, i) = dy.size // len(w), w.shape
-    if 0 < n * i * o <= SMALL and _in_place(dw) and _in_place(db):
-        dx = memory.empty(x.shape, x.dtype) if want_dx else None
-        work = memory.empty(max(n, o) * (i + WIDEST), x.dtype)
-        native.call("linear_backward_small", x, dy, w, dw, db, dx, work, n, i, o)
-        return dx
     if n and dw is not None:
         total = dw if dw.flags.carray else memory.copy(dw)
         product(dy.reshape(n, o).T, x.reshape(n, i), total, True)
@@ -71,9 +79,28 @@ def linear_backward(x, dy, w, dw, db, want_dx):
     return dx
 
 
-def _in_place(d):
-    """True for a gradient that C can add to, or None."""
-    return d is None or d.flags.carray
+def linear_relu_backward(x, y, dy, w, dw, db, want_dx):
+    """linear_backward of dy where y > 0, y what linear_relu gave"""
+    if native.takes(x, y, dy, w, dw, db) and _few(dy, w, dw, db):
+        return _backward_small(x, y, dy, w, dw, db, want_dx)
+    return linear_backward(x, relu_backward(y, dy), w, dw, db, want_dx)
+
+
+def _few(dy, w, dw, db):
+    """True where linear_small.c is best, and can add to the gradients in place."""
+    if not 0 < dy.size * w.shape[1] <= SMALL:
+        return False
+    return (dw is None or dw.flags.carray) and (db is None or db.flags.carray)
+
+
+def _backward_small(x, y, dy, w, dw, db, want_dx):
+    x, dy, w = contiguous(x), contiguous(dy), contiguous(w)
+    y = None if y is None else contiguous(y)
+    n, (o, i) = dy.size // len(w), w.shape
+    dx = memory.empty(x.shape, x.dtype) if want_dx else None
+    work = memory.empty(max(n, o) * (i + WIDEST) + n * o, x.dtype)
+    native.call("linear_backward_small", x, y, dy, w, dw, db, dx, work, n, i, o)
+    return dx
 
 
 def product(a, b, c, add, bias=None):

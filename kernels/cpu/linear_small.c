@@ -2,6 +2,7 @@
 
    Tiles of the result stay in registers; of the factors a may be transposed, b has rows one after
    another, readable up to whole vectors. */
+#include "multiply.h"
 
 enum { SMALL_ROWS = 4 };
 
@@ -13,7 +14,7 @@ struct small {
   i64 b_row;
   real *c;
   const real *bias; /* (n,), added to each row, or NULL; readable up to whole vectors */
-  int add;          /* c += a b */
+  int add, relu;    /* c += a b; c = max(c, 0) */
 };
 
 /* The tile at c[i][j] with `columns` of its columns inside c; inlined, rows and vectors constants. */
@@ -40,6 +41,7 @@ INLINE void small_tile_of(const i64 rows, const i64 vectors, const struct small 
     for (i64 v = 0; v < vectors; v++) {
       if (s->bias) before[v] = load(s->bias + j + v * LANES);
       sum[r][v] += before[v];
+      if (s->relu) sum[r][v] = GREATER((vec){0}, sum[r][v]); /* NaN stays NaN */
     }
     if (columns == vectors * LANES) {
 #pragma GCC unroll 2
@@ -79,28 +81,34 @@ static const real *padded(const real *x, i64 rows, i64 n, real *work) {
   return work;
 }
 
-/* y (n, o) = x (n, i) wᵀ + b; work: (i + 1) · (o rounded up to vectors) numbers */
+/* y (n, o) = x (n, i) wᵀ + b, with relu the greater of it and 0;
+   work: (i + 1) · (o rounded up to vectors) numbers */
 void KERNEL(linear_small)(const real *x, const real *w, const real *b, real *y, real *work, i64 n,
-                          i64 i, i64 o) {
+                          i64 i, i64 o, int relu) {
   const i64 pitch = whole_vectors(o);
   for (i64 k = 0; k < i && o < pitch; k++) memset(work + k * pitch + o, 0, (pitch - o) * sizeof(real));
   for (i64 j = 0; j < o; j++)
     for (i64 k = 0; k < i; k++) work[k * pitch + j] = w[j * i + k];
   small_product((struct small){n, o, i, x, i, 1, work, pitch, y,
-                               b ? padded(b, 1, o, work + i * pitch) : NULL, 0});
+                               b ? padded(b, 1, o, work + i * pitch) : NULL, 0, relu});
 }
 
-/* dx = dy w, dw += dyᵀ x, db += Σ dy, each left out where it is NULL;
-   work: max(n, o) · (i rounded up to vectors) numbers */
-void KERNEL(linear_backward_small)(const real *x, const real *dy, const real *w, real *dw, real *db,
-                                   real *dx, real *work, i64 n, i64 i, i64 o) {
+/* dx = dy w, dw += dyᵀ x, db += Σ dy, each left out where it is NULL; with y, dy counts where y > 0
+   work: max(n, o) · (i rounded up to vectors) numbers, and n · o more with y */
+void KERNEL(linear_backward_small)(const real *x, const real *y, const real *dy, const real *w,
+                                   real *dw, real *db, real *dx, real *work, i64 n, i64 i, i64 o) {
   const i64 pitch = whole_vectors(i);
+  if (y) {
+    real *passed = work + (n > o ? n : o) * pitch;
+    for (i64 e = 0; e < n * o; e++) passed[e] = y[e] > 0 ? dy[e] : 0;
+    dy = passed;
+  }
   if (dw)
     small_product(
-        (struct small){o, i, n, dy, 1, o, padded(x, n, i, work), pitch, dw, NULL, 1});
+        (struct small){o, i, n, dy, 1, o, padded(x, n, i, work), pitch, dw, NULL, 1, 0});
   if (dx)
     small_product(
-        (struct small){n, i, o, dy, o, 1, padded(w, o, i, work), pitch, dx, NULL, 0});
+        (struct small){n, i, o, dy, o, 1, padded(w, o, i, work), pitch, dx, NULL, 0, 0});
   for (i64 r = 0; db && r < n; r++)
     for (i64 k = 0; k < o; k++) db[k] += dy[r * o + k];
 }

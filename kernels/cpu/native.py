@@ -72,16 +72,18 @@ def call(name, *args):
         return recorder.call(name, args)
     dtype, passed = None, []
     for a in args:  # all here, in one loop: small layers take no longer than their calls
-        if isinstance(a, ndarray):
+        if a.__class__ is int:
+            pass
+        elif isinstance(a, ndarray):
             kind = a.dtype
             dtype = dtype or kind
             a = from_buffer(POINTER[kind], a)
         elif a is None:
             a = NULL
         elif type(a) is list:
-            kind = a[0].dtype
-            dtype = dtype or kind
-            a = ffi.new(TABLE[kind], [from_buffer(POINTER[kind], part) for part in a])
+            kind = POINTER[a[0].dtype]
+            dtype = dtype or a[0].dtype
+            a = ffi.new(TABLE[a[0].dtype], [from_buffer(kind, part) for part in a])
         passed.append(a)
     function = _functions.get((name, dtype)) or found(name, dtype)
     return function(*passed)

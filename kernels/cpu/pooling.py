@@ -21,13 +21,14 @@ def max_pool2d(x, kernel, stride, padding, dilation, ceil):
     return y, index
 
 
-def max_pool2d_backward(x, dy, index):
-    """dx = Σ dy over the windows whose greatest each x was"""
+def max_pool2d_backward(dy, index, size):
+    """dx = Σ dy over the windows whose greatest each x was        size: (h, w) of x"""
     if not native.takes(dy):
-        return reference.max_pool2d_backward(x, dy, index)
-    dy, dx, last = _gradients(x, dy)
+        return reference.max_pool2d_backward(dy, index, size)
+    last = layout.prefers_channels_last(index)
+    dx = layout.empty_arranged((*dy.shape[:2], *size), dy.dtype, last)
+    dy, index = layout.arranged(dy, last), layout.arranged(index, last)
     *planes, h, w, oh, ow = _sizes(dx, dy, last)
-    index = layout.arranged(index, last)
     _call("max_pool2d", last, dy, index, dx, *planes, h * w, oh * ow, backward=True)
     return dx
 

@@ -64,7 +64,12 @@ from flambeau.kernels.cuda.elementwise import (
 )
 from flambeau.kernels.cuda.embedding import embedding, embedding_backward
 from flambeau.kernels.cuda.frames import frames, frames_sum
-from flambeau.kernels.cuda.linear import linear, linear_backward
+from flambeau.kernels.cuda.linear import (
+    linear,
+    linear_backward,
+    linear_relu,
+    linear_relu_backward,
+)
 from flambeau.kernels.cuda.loss import (
     cross_entropy,
     cross_entropy_backward,
@@ -175,6 +180,8 @@ __all__ = [
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "linear_relu",
+    "linear_relu_backward",
     "local_response_norm",
     "local_response_norm_backward",
     "log",

@@ -1,6 +1,7 @@
 """y = x Wᵀ + b, by a matrix product in shared memory."""
 
 from flambeau.kernels.cuda import device
+from flambeau.kernels.cuda.activation import relu, relu_backward
 from flambeau.kernels.cuda.arrays import contiguous, empty
 
 _TILE = 64  # of linear.cu
@@ -13,6 +14,16 @@ def linear(x, w, b):
     y = empty(x, (*x.shape[:-1], o), x.dtype)
     _product(x, w, b, y, (y.size // max(o, 1), o, i), (i, 1), (1, i), add=False)
     return y
+
+
+def linear_relu(x, w, b):
+    """y = max(x Wᵀ + b, 0)        as linear"""
+    return relu(linear(x, w, b))
+
+
+def linear_relu_backward(x, y, dy, w, dw, db, want_dx):
+    """linear_backward of dy where y > 0, y what linear_relu gave"""
+    return linear_backward(x, relu_backward(y, dy), w, dw, db, want_dx)
 
 
 def linear_backward(x, dy, w, dw, db, want_dx):

@@ -20,10 +20,10 @@ def max_pool2d(x, kernel, stride, padding, dilation, ceil):
     return y, index
 
 
-def max_pool2d_backward(x, dy, index):
-    """dx = Σ dy over the windows whose greatest each x was"""
-    dx, dy = empty(x, x.shape, x.dtype), contiguous(dy)
-    planes, h, w, out_h, out_w = _sizes(x, dy)
+def max_pool2d_backward(dy, index, size):
+    """dx = Σ dy over the windows whose greatest each x was        size: (h, w) of x"""
+    dx, dy = empty(dy, (*dy.shape[:2], *size), dy.dtype), contiguous(dy)
+    planes, h, w, out_h, out_w = _sizes(dx, dy)
     sizes = planes, h * w, out_h * out_w
     device.launch_blocks("pooling", "max_pool2d_backward", planes, dy, index, dx, *sizes)
     return dx

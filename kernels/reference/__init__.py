@@ -64,7 +64,12 @@ from flambeau.kernels.reference.elementwise import (
 )
 from flambeau.kernels.reference.embedding import embedding, embedding_backward
 from flambeau.kernels.reference.frames import frames, frames_sum
-from flambeau.kernels.reference.linear import linear, linear_backward
+from flambeau.kernels.reference.linear import (
+    linear,
+    linear_backward,
+    linear_relu,
+    linear_relu_backward,
+)
 from flambeau.kernels.reference.loss import (
     cross_entropy,
     cross_entropy_backward,
@@ -180,6 +185,8 @@ __all__ = [
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "linear_relu",
+    "linear_relu_backward",
     "local_response_norm",
     "local_response_norm_backward",
     "log",

@@ -1,5 +1,7 @@
 """y = x Wᵀ + b"""
 
+from flambeau.kernels.reference.activation import relu, relu_backward
+
 
 def linear(x, w, b):
     """y = x Wᵀ + b        x (*s, i), w (o, i), b (o,) or None -> y (*s, o)"""
@@ -7,6 +9,16 @@ def linear(x, w, b):
     if b is not None:
         y += b
     return y.reshape(*x.shape[:-1], len(w))
+
+
+def linear_relu(x, w, b):
+    """y = max(x Wᵀ + b, 0)        as linear"""
+    return relu(linear(x, w, b))
+
+
+def linear_relu_backward(x, y, dy, w, dw, db, want_dx):
+    """linear_backward of dy where y > 0, y what linear_relu gave"""
+    return linear_backward(x, relu_backward(y, dy), w, dw, db, want_dx)
 
 
 def linear_backward(x, dy, w, dw, db, want_dx):

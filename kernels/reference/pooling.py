@@ -1,5 +1,7 @@
 """Pooling over windows of the plane: maximum, average, adaptive average."""
 
+import math
+
 import numpy as np
 
 
@@ -34,14 +36,14 @@ def max_pool2d(x, kernel, stride, padding, dilation, ceil):
     return y, index
 
 
-def max_pool2d_backward(x, dy, index):
-    """dx = Σ dy over the windows whose greatest each x was"""
-    n, c, h, w = x.shape
-    dx = np.zeros((n * c, h * w), dy.dtype)
+def max_pool2d_backward(dy, index, size):
+    """dx = Σ dy over the windows whose greatest each x was        size: (h, w) of x"""
+    n, c = dy.shape[:2]
+    dx = np.zeros((n * c, math.prod(size)), dy.dtype)
     index, dy = (v.reshape(n * c, v.shape[2] * v.shape[3]) for v in (index, dy))
     plane, window = np.nonzero(index >= 0)
     np.add.at(dx, (plane, index[plane, window]), dy[plane, window])
-    return dx.reshape(x.shape)
+    return dx.reshape(n, c, *size)
 
 
 def avg_pool2d(x, kernel, stride, padding, ceil, count_padding):
