@@ -17,7 +17,7 @@ enum {
   LEAST_REGION = 256 << 20, /* address space only: untouched pages take no memory */
   BUCKETS = 4096,           /* of the table of blocks in use */
   EPOCH = 4096,             /* requests between two looks at how much is worth keeping */
-  SPARE_MEMORY = 64 << 20   /* kept beyond that */
+  SPARE_MEMORY = 16 << 20   /* kept beyond that, and a 16th of it */
 };
 
 typedef struct block {
@@ -113,12 +113,13 @@ static Block *best_block(size_t size) {
 }
 
 /* Give the memory of free blocks back to the system, the largest first, until `keep` bytes are
-   cached. Regions that are wholly free go too when nothing is to be kept. */
-static void give_back(i64 keep) {
+   cached; not that of `spared`. Regions that are wholly free go too when nothing is to be kept. */
+static void give_back(i64 keep, const Block *spared) {
   while (memory.cached > keep) {
-    Block *largest = free_blocks;
+    Block *largest = NULL;
     for (Block *b = free_blocks; b; b = b->next)
-      if (b->resident > largest->resident) largest = b;
+      if (b != spared && b->resident > (largest ? largest->resident : 0)) largest = b;
+    if (!largest) return;
     madvise(largest->start, largest->size, MADV_DONTNEED);
     memory.cached -= largest->resident;
     largest->resident = 0;
@@ -134,14 +135,21 @@ static void give_back(i64 keep) {
   }
 }
 
-/* Every so many requests: keep no more than the last two epochs needed and a quarter. */
+/* Keep little more than what was in use at a time in the last two epochs. Before `size` bytes of b
+   are used of which some are new memory: blocks that are too small for what is wanted add up. */
+static void keep_what_is_needed(const Block *b, size_t size) {
+  i64 needed = peaks[0] > peaks[1] ? peaks[0] : peaks[1];
+  if (needed < memory.live + (i64)size) needed = memory.live + size;
+  i64 fresh = b ? size - b->resident : 0;
+  i64 most = needed + needed / 16 + SPARE_MEMORY - memory.live - fresh;
+  if (memory.cached > most) give_back(most > 1 ? most : 1, b);
+}
+
 static void count_request(void) {
   if (memory.live > memory.peak) memory.peak = memory.live;
   if (memory.live > peaks[0]) peaks[0] = memory.live;
   if (++requests % EPOCH) return;
-  i64 needed = peaks[0] > peaks[1] ? peaks[0] : peaks[1];
-  i64 most = needed + needed / 4 + SPARE_MEMORY - memory.live;
-  if (memory.cached > most) give_back(most > 1 ? most : 1);
+  keep_what_is_needed(NULL, 0);
   peaks[1] = peaks[0];
   peaks[0] = memory.live;
 }
@@ -155,7 +163,7 @@ static Block *find_block(size_t size) {
   if (wanted > least) b = region_map(wanted);
   if (!b) b = region_map(least);
   if (b) return b;
-  give_back(0);
+  give_back(0, NULL);
   return region_map(least);
 }
 
@@ -166,8 +174,13 @@ char *memory_allocate(size_t size) {
   pthread_mutex_lock(&block_lock);
   Block *b = find_block(size);
   if (b) {
+    if (b->resident < size) {
+      memory.misses++;
+      keep_what_is_needed(b, size);
+    } else {
+      memory.hits++;
+    }
     block_remove(b);
-    *(b->resident >= size ? &memory.hits : &memory.misses) += 1;
     block_cut(b, size);
     b->free = 0;
     memory.cached -= b->resident;
@@ -201,7 +214,7 @@ void memory_release(char *start) {
 /* Give everything that is not in use back to the system. */
 void memory_trim(void) {
   pthread_mutex_lock(&block_lock);
-  give_back(0);
+  give_back(0, NULL);
   pthread_mutex_unlock(&block_lock);
 }
 
