@@ -13,10 +13,10 @@ from flambeau.nn.activation import (
     Tanh,
 )
 from flambeau.nn.channels import Padding
+from flambeau.nn.container import Container
 from flambeau.nn.containers import (
     Concat,
     ConcatTable,
-    Container,
     Parallel,
     ParallelTable,
     Sequential,

@@ -3,7 +3,7 @@
 from flambeau import kernels
 from flambeau.kernels.reference.conv import output_size
 from flambeau.nn import init
-from flambeau.nn.containers import Container
+from flambeau.nn.container import Container
 from flambeau.nn.geometry import need_images
 from flambeau.nn.module import Module
 

@@ -2,7 +2,8 @@
 
 from flambeau import kernels, nn
 from flambeau.nn import saving
-from flambeau.nn.containers import add_tables, overlapping, spent, taken
+from flambeau.nn.container import overlapping, spent, taken
+from flambeau.nn.containers import add_tables
 from flambeau.nn.module import Arguments
 from flambeau.nngraph.joining import joints
 from flambeau.nngraph.wiring import Step, names, nodes, part, reachable

@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from flambeau import nn
-from flambeau.nn.containers import as_it_is, takes_before, takes_behind
+from flambeau.nn.container import as_it_is
+from flambeau.nn.containers import takes_before, takes_behind
 from flambeau.nn.normalization import NORMS
 from flambeau.nngraph.wiring import part
 

@@ -5,7 +5,7 @@ import collections
 import numpy as np
 
 from flambeau import kernels, nn
-from flambeau.nn.containers import Container
+from flambeau.nn.container import Container
 from flambeau.nngraph.graph import Graph
 
 RECORDED = {  # they call the same kernels whatever the values are, and keep nothing
