@@ -10,7 +10,7 @@ import pytest
 from mutants import MUTANTS
 
 from flambeau import kernels
-from flambeau.kernels.cuda import conv, device, host, source
+from flambeau.kernels.cuda import conv, device, host, product, source
 
 HAS_NVCC = shutil.which(os.environ.get("NVCC") or "nvcc") is not None
 
@@ -304,6 +304,40 @@ def test_a_parameter_of_another_kind_is_named(kernel):
         device.launch(family, "bad", 1, on_host(1), 1)
 
 
+PAIR = """
+struct Pair { i64 first, second; };
+KERNEL pair(real *y, struct Pair p) { y[0] = p.first; y[1] = p.second; }
+"""
+
+
+def test_a_struct_reaches_the_kernel_by_its_names(kernel):
+    family, y = kernel(PAIR), on_host(0, 0)
+    device.launch(family, "pair", 1, y, source.record(family, "Pair", second=7, first=-2))
+    assert y.get().tolist() == [-2, 7]
+    with pytest.raises(TypeError, match="p must be bytes .* got tuple"):
+        device.launch(family, "pair", 1, y, (1, 2))
+
+
+def test_a_team_computes_the_same_at_any_number_of_threads(kernel, monkeypatch):
+    family = kernel("""
+KERNEL_OF(64, 1) turn(real *y) {
+    SHARED real all[64];
+    real mine[PLAYED(64)];
+    WORKERS(i, 64) mine[OWN(i)] = i;
+    BARRIER;
+    WORKERS(i, 64) all[63 - i] = mine[OWN(i)];
+    BARRIER;
+    WORKERS(i, 64) y[i] = all[i];
+}
+""")
+    assert source.threads(family) == {"turn": 64}
+    for threads in (1, 7, 64, 100):
+        monkeypatch.setattr(host, "grid", (1, threads))
+        y = on_host(*[0] * 64)
+        device.launch(family, "turn", 1, y)
+        assert y.get().tolist() == [*range(63, -1, -1)]
+
+
 # Compilation
 
 
@@ -370,36 +404,120 @@ if HAS_NVCC:
         assert source.cubin(family, np.dtype(dtype), "sm_90", *options).exists()
 
 
-# Convolution has two forms
+# Products of matrices have tiles of several sizes, convolution has two forms
+
+TILES = [tile[:2] for tile in product.tiles]
 
 
-@pytest.mark.parametrize("parts", [1, 1000])
+def planned(tile, parts):
+    """A plan that always takes this tile and so many parts."""
+
+    def plan(rows, columns, depth, groups):
+        blocks = groups * -(-rows // tile[0]) * -(-columns // tile[1]) * parts
+        return tile, parts, blocks
+
+    return plan
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize("sizes", [(3, 5, 2), (130, 70, 36), (68, 132, 300), (200, 4, 24)])
+def test_products_in_any_tiles_and_orders_agree_with_numpy(sizes, tile, parts, monkeypatch):
+    monkeypatch.setattr(product, "plan", planned(tile, parts))
+    product._product.cache_clear()
+    m, n, depth = sizes
+    generator = np.random.default_rng(0)
+    a, b, bias, c = (generator.normal(size=s) for s in ((m, depth), (depth, n), (n,), (m, n)))
+    on = [kernels.to(np.ascontiguousarray(x), "host") for x in (a, a.T, b, b.T, bias, c)]
+    for x, x_strides in ((on[0], (depth, 1)), (on[1], (1, m))):
+        for w, w_strides in ((on[2], (n, 1)), (on[3], (1, depth))):
+            y = kernels.of(x).empty(x, (m, n), "f8")
+            product.product(x, w, on[4], on[5], y, sizes, x_strides, w_strides)
+            np.testing.assert_allclose(y.get(), a @ b + bias + c, rtol=0, atol=1e-12)
+            product.product(x, w, None, y, y, sizes, x_strides, w_strides)
+            np.testing.assert_allclose(y.get(), 2 * (a @ b) + bias + c, rtol=0, atol=1e-12)
+    product._product.cache_clear()
+
+
+def test_a_plan_fills_the_processors_with_large_tiles_or_with_parts():
+    assert product.plan(512, 100000, 4608, 1)[:2] == ((128, 128), 1)
+    assert product.plan(64, 10**6, 576, 1)[:2] == ((64, 128), 1)
+    tile, parts, blocks = product.plan(512, 196, 4608, 1)
+    assert parts > 1 and blocks > 100
+    assert product.plan(3, 3, 3, 2) == ((64, 64), 1, 2)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("tile", TILES)
 @pytest.mark.parametrize(
     "shape, w_shape, options",
     [
         ((2, 4, 9, 7), (6, 2, 3, 2), ((2, 1), (1, 2), (1, 2), 2)),
         ((2, 4, 6, 7), (4, 1, 3, 3), ((2, 3), (0, 1), (1, 1), 4)),
         ((3, 70, 5, 4), (66, 70, 2, 1), ((1, 2), (1, 0), (2, 1), 1)),
+        ((2, 40, 6, 6), (72, 40, 3, 3), ((1, 1), (1, 1), (1, 1), 1)),
+        ((3, 72, 6, 8), (68, 36, 1, 1), ((1, 1), (0, 0), (1, 1), 2)),
+        ((2, 6, 5, 5), (5, 6, 1, 1), ((2, 2), (0, 0), (1, 1), 1)),
         ((0, 3, 5, 5), (4, 3, 3, 3), ((1, 1), (0, 0), (1, 1), 1)),
     ],
 )
-def test_both_forms_of_the_convolution_agree(shape, w_shape, options, parts, monkeypatch):
+def test_both_forms_of_the_convolution_agree(shape, w_shape, options, tile, parts, monkeypatch):
     generator = np.random.default_rng(0)
     x, w, b = (generator.normal(size=s) for s in (shape, w_shape, w_shape[:1]))
     x, w, b = (kernels.to(a, "host") for a in (x, w, b))
     k = kernels.of(x)
+    monkeypatch.setattr(conv, "plan", planned(tile, parts))
     results = []
     for few in (10**6, 0):
         monkeypatch.setattr(conv, "few_channels", few)
-        monkeypatch.setattr(conv, "_PART", 8)
-        monkeypatch.setattr(conv, "_BLOCKS", parts)
         y = k.conv2d(x, w, b, *options)
         dy = k.array(x, np.random.default_rng(1).normal(size=y.shape))
+        fused = k.conv2d_fused(x, w, b, dy, -0.5, 0.75, *options)
         dw, db = k.zeros(x, w.shape, "f8"), k.zeros(x, b.shape, "f8")
+        k.fill(dw, 1)
         dx = k.conv2d_backward(x, dy, w, dw, db, *options, True)
-        results.append([a.get() for a in (y, dx, dw, db)])
+        results.append([a.get() for a in (y, fused, dx, dw, db)])
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("few", [0, 10**6])
+def test_a_padding_of_four_sides_is_that_of_a_padded_image(few, monkeypatch):
+    monkeypatch.setattr(conv, "few_channels", few)
+    generator = np.random.default_rng(0)
+    x, w = (kernels.to(generator.normal(size=s), "host") for s in ((2, 3, 6, 7), (4, 3, 3, 2)))
+    k = kernels.of(x)
+    y = k.conv2d_fused(x, w, None, None, None, None, (2, 1), (1, 0, 2, 3), (1, 1), 1)
+    padded = k.pad2d(x, (0, 3, 1, 2))
+    expected = k.conv2d(padded, w, None, (2, 1), (0, 0), (1, 1), 1)
+    np.testing.assert_allclose(y.get(), expected.get(), rtol=0, atol=1e-12)
+
+
+def test_an_image_that_is_not_aligned_is_convolved_as_it_is():
+    generator = np.random.default_rng(0)
+    x, w = generator.normal(size=(9, 4, 4)).astype("f4"), generator.normal(size=(8, 8, 1, 1))
+    flat = kernels.to(np.concatenate([[0], x.reshape(-1)]).astype("f4"), "host")
+    shifted, w = flat[1:129].reshape(1, 8, 4, 4), kernels.to(w.astype("f4"), "host")
+    assert shifted.gpudata % 16 == 4
+    whole = kernels.of(w).copy(shifted)
+    options = None, (1, 1), (0, 0), (1, 1), 1
+    y, expected = (kernels.of(w).conv2d(a, w, *options) for a in (shifted, whole))
+    np.testing.assert_allclose(y.get(), expected.get(), rtol=0, atol=1e-5)
+
+
+def test_a_window_of_many_rows_and_columns_is_convolved():
+    generator = np.random.default_rng(0)
+    x, w = generator.normal(size=(2, 8, 3, 70)), generator.normal(size=(9, 8, 2, 61))
+    y = kernels.package("cuda").conv2d(
+        *(kernels.to(a, "host") for a in (x, w)), None, (1, 1), (0, 2), (1, 1), 1
+    )
+    expected = kernels.package("reference").conv2d(x, w, None, (1, 1), (0, 2), (1, 1), 1)
+    np.testing.assert_allclose(y.get(), expected, rtol=0, atol=1e-11)
+
+
+def test_numbers_that_are_not_those_of_a_struct_are_refused():
+    with pytest.raises(TypeError, match="struct Product has the fields m, n, .* — got m, k"):
+        source.record("product", "Product", m=1, k=2)
 
 
 # What the generic tests are worth

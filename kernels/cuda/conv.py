@@ -1,46 +1,40 @@
 """Two-dimensional convolution, plain and transposed."""
 
+import functools
 import math
-from types import SimpleNamespace
 
-from flambeau.kernels.cuda import device
-from flambeau.kernels.cuda.activation import clamp
+from flambeau.kernels.cuda import device, source
 from flambeau.kernels.cuda.arrays import concatenate, contiguous, empty
-from flambeau.kernels.cuda.elementwise import add
-from flambeau.kernels.cuda.padding import pad2d
+from flambeau.kernels.cuda.product import ANY, join, order, plan
 
 # Groups of so few channels take a thread an element: tiles of a product would be mostly empty.
 few_channels = 8
 
-_TILE = 64  # of product.h
-_BLOCKS = 256  # products of fewer tiles are cut into parts of their depth
-_PART = 128  # the least depth of a part
+UNBOUNDED = -math.inf, math.inf
 
 
 def conv2d(x, w, b, stride, padding, dilation, groups):
     """y = x * w + b        x (n, c, h, w), w (k, c/groups, p, q), b (k,) or None"""
-    x, w = contiguous(x), contiguous(w)
-    n, _, *size = x.shape
-    k, _, *window = w.shape
-    out = [
-        (size[i] + 2 * padding[i] - dilation[i] * (window[i] - 1) - 1) // stride[i] + 1
-        for i in (0, 1)
-    ]
-    y = empty(x, (n, k, *out), x.dtype)
-    _forward(x, w, b, y, _geometry(x, w, y, stride, padding, dilation, groups))
-    return y
+    return conv2d_fused(x, w, b, None, None, None, stride, padding, dilation, groups)
 
 
 def conv2d_fused(x, w, b, other, low, high, stride, padding, dilation, groups):
     """y = clamp(conv2d(x, w, b) + other, low, high)        other, low, high may be None"""
-    if len(padding) == 4:
-        top, left, bottom, right = padding
-        x, padding = pad2d(x, (left, right, top, bottom)), (0, 0)
-    y = conv2d(x, w, b, stride, padding, dilation, groups)
-    y = y if other is None else add([y, other])
-    if low is None and high is None:
-        return y
-    return clamp(y, -math.inf if low is None else low, math.inf if high is None else high)
+    x, w = contiguous(x), contiguous(w)
+    other = None if other is None else contiguous(other)
+    n, _, *size = x.shape
+    k, _, *window = w.shape
+    top, left, bottom, right = padding if len(padding) == 4 else (*padding, *padding)
+    out = [
+        (size[i] + (top + bottom, left + right)[i] - dilation[i] * (window[i] - 1) - 1) // stride[i]
+        + 1
+        for i in (0, 1)
+    ]
+    y = empty(x, (n, k, *out), x.dtype)
+    bounds = -math.inf if low is None else low, math.inf if high is None else high
+    numbers = _numbers(x, w, y, stride, (top, left), dilation, groups)
+    _forward(x, w, b, other, y, bounds, numbers)
+    return y
 
 
 def conv2d_joined(xs, ws, bs, bounds, options):
@@ -58,14 +52,14 @@ def conv2d_chained(x, w, b, bounds, taps, last_b, last_bounds, options):
 def conv2d_backward(x, dy, w, dw, db, stride, padding, dilation, groups, want_dx):
     """The gradients of conv2d: dw and db (or None) are added to, dx is new"""
     x, dy, w = contiguous(x), contiguous(dy), contiguous(w)
-    geometry = _geometry(x, w, dy, stride, padding, dilation, groups)
+    numbers = _numbers(x, w, dy, stride, padding, dilation, groups)
     if dw is not None:
-        _filter(x, dy, dw, geometry)
+        _filter(x, dy, dw, numbers)
     _bias(dy, db)
     if not want_dx:
         return None
     dx = empty(x, x.shape, x.dtype)
-    _data(dy, w, None, dx, geometry)
+    _data(dy, w, None, dx, numbers)
     return dx
 
 
@@ -83,130 +77,143 @@ def conv_transpose2d(x, w, b, stride, padding, output_padding, dilation, groups)
         for i in (0, 1)
     ]
     y = empty(x, (n, k * groups, *out), x.dtype)
-    _data(x, w, b, y, _geometry(y, w, x, stride, padding, dilation, groups))
+    _data(x, w, b, y, _numbers(y, w, x, stride, padding, dilation, groups))
     return y
 
 
 def conv_transpose2d_backward(x, dy, w, dw, db, stride, padding, dilation, groups, want_dx):
     """The gradients of conv_transpose2d: dw and db (or None) are added to, dx is new"""
     x, dy, w = contiguous(x), contiguous(dy), contiguous(w)
-    geometry = _geometry(dy, w, x, stride, padding, dilation, groups)
+    numbers = _numbers(dy, w, x, stride, padding, dilation, groups)
     if dw is not None:
-        _filter(dy, x, dw, geometry)
+        _filter(dy, x, dw, numbers)
     _bias(dy, db)
     if not want_dx:
         return None
     dx = empty(x, x.shape, x.dtype)
-    _forward(dy, w, None, dx, geometry)
+    _forward(dy, w, None, None, dx, UNBOUNDED, numbers)
     return dx
 
 
-def _geometry(image, w, result, stride, padding, dilation, groups):
+def _numbers(image, w, result, stride, padding, dilation, groups):
     """The numbers of the convolution of an image (n, c, h, w) by w with a result."""
     n, c, height, width = image.shape
     k, out_h, out_w = result.shape[1:]
     p, q = w.shape[2:]
-    pairs = *stride, *padding, *dilation
-    return SimpleNamespace(
-        numbers=(n, c, height, width, k, p, q, out_h, out_w, *pairs, groups),
-        image=(n, height, width),
-        result=(n, out_h, out_w),
-        window=(p, q),
-        c=c,
-        k=k,
-        cg=c // groups,
-        kg=k // groups,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-    )
+    return n, c, height, width, k, p, q, out_h, out_w, *stride, *padding, *dilation, groups
 
 
-def _forward(image, w, b, result, g):
-    """result = image * w + b"""
-    if g.kg < few_channels:
-        device.launch("conv", "conv2d", result.size, image, w, b, result, *g.numbers)
-        return
-    (n, height, width), (_, out_h, out_w), (p, q) = g.image, g.result, g.window
-    plane, out, depth = height * width, out_h * out_w, g.cg * p * q
-    _product(
-        (w, image, b, result),
-        (g.groups, g.kg, n * out, depth),
-        (g.kg * depth, depth, depth, 0),
-        (g.cg * plane, height, width, 1, 1),
-        (out_h, out_w, g.c * plane, g.stride[0], -g.padding[0], g.stride[1], -g.padding[1]),
-        (p, q, plane, g.dilation[0], 0, g.dilation[1], 0),
-        (g.kg * out, out, out, g.k * out),
-    )
+def _forward(image, w, b, other, result, bounds, numbers):
+    """result = clamp(image * w + b + other, *bounds)"""
+    if not _product("forward", (w, image, b, other, result), bounds, numbers):
+        arrays = image, w, b, other, result
+        device.launch("conv", "conv2d", result.size, *arrays, *numbers, *bounds)
 
 
-def _data(result, w, b, image, g):
+def _data(result, w, b, image, numbers):
     """image = the transpose of _forward at a result, + b"""
-    if g.cg < few_channels:
-        device.launch("conv", "conv2d_data", image.size, result, w, b, image, *g.numbers)
-        return
-    (n, height, width), (_, out_h, out_w), (p, q) = g.image, g.result, g.window
-    plane, out, window = height * width, out_h * out_w, p * q
-    _product(
-        (w, result, b, image),
-        (g.groups, g.cg, n * plane, g.kg * window),
-        (g.kg * g.cg * window, window, window, g.cg * window),
-        (g.kg * out, out_h, out_w, *g.stride),
-        (height, width, g.k * out, 1, g.padding[0], 1, g.padding[1]),
-        (p, q, out, -g.dilation[0], 0, -g.dilation[1], 0),
-        (g.cg * plane, plane, plane, g.c * plane),
-    )
+    if not _product("data", (w, result, b, None, image), UNBOUNDED, numbers):
+        device.launch("conv", "conv2d_data", image.size, result, w, b, image, *numbers)
 
 
-def _filter(image, result, dw, g):
+def _filter(image, result, dw, numbers):
     """dw += the gradient with respect to w at the result's gradient"""
-    if g.kg < few_channels:
-        arrays = image, result, dw
-        device.launch_blocks("conv", "conv2d_filter", dw.size, *arrays, *g.numbers)
-        return
-    (n, height, width), (_, out_h, out_w), (p, q) = g.image, g.result, g.window
-    plane, out, columns = height * width, out_h * out_w, g.cg * p * q
-    _product(
-        (result, image, None, dw),
-        (g.groups, g.kg, columns, n * out),
-        (g.kg * out, out, out, g.k * out),
-        (g.cg * plane, height, width, 1, 1),
-        (p, q, plane, g.dilation[0], 0, g.dilation[1], 0),
-        (out_h, out_w, g.c * plane, g.stride[0], -g.padding[0], g.stride[1], -g.padding[1]),
-        (g.kg * columns, columns, columns, 0),
-        add=True,
-    )
+    if not _product("filter", (result, image, None, dw, dw), UNBOUNDED, numbers):
+        device.launch_blocks("conv", "conv2d_filter", dw.size, image, result, dw, *numbers)
 
 
-def _product(arrays, sizes, a, image, columns, depths, y, add=False):
-    """y = a gathered image + b, or y += it: conv2d_product, in parts that conv2d_join joins."""
-    *inputs, b, output = arrays
-    groups, rows, count, depth = sizes
-    tiles = groups * -(-rows // _TILE) * -(-count // _TILE)
-    parts = max(1, min(_BLOCKS // max(tiles, 1), depth // _PART))
-    whole = parts == 1 and not add
-    target = output if whole else empty(output, (parts, output.size), output.dtype)
-    bias = b if whole else None
-    numbers = *a, *image, *columns, *depths, *y, int(add)  # added: a filter, by pixels in depth
-    device.launch_blocks(
-        "conv",
-        "conv2d_product",
-        tiles * parts,
-        *inputs,
-        bias,
-        target,
-        groups,
-        parts,
-        output.size,
-        rows,
-        count,
-        depth,
-        *numbers,
-    )
-    if not whole:
-        options = output.size, parts, groups * rows, y[2], int(add)
-        device.launch("conv", "conv2d_join", output.size, target, b, output, *options)
+def _product(direction, arrays, bounds, numbers):
+    """By conv_product.cu, in parts that are joined; False where a thread an element serves."""
+    made = _made(direction, few_channels, *numbers)
+    if made is None:
+        return False
+    kind, record, channels, inner, sizes = made
+    (rows, columns), parts, blocks = plan(*sizes)
+    a, image, b, other, y = arrays
+    if kind == "points" and int(image.gpudata or 0) % 16:
+        kind = "pixels"  # which takes values one at a time
+    kernel = f"conv2d_{kind}_{rows}x{columns}"
+    if parts == 1:
+        arguments = *arrays, record, 1, *bounds
+    else:
+        target = empty(y, (parts, y.size), y.dtype)
+        arguments = a, image, None, None, target, record, parts, *UNBOUNDED
+    device.launch_blocks("conv_product", kernel, blocks, *arguments)
+    if parts > 1:
+        join(target, b, other, y, channels, inner, *bounds)
+    return True
+
+
+@functools.lru_cache(4096)
+def _made(direction, few, *numbers):
+    """The kind of a product, its record, the channels and the plane of y, the sizes for plan."""
+    n, c, h, w, k, p, q, oh, ow, *pairs, groups = numbers
+    cg, kg = c // groups, k // groups
+    if (cg if direction == "data" else kg) < few or p + q >= 63:
+        return None
+    fields = _FIELDS[direction](n, c, h, w, k, p, q, oh, ow, *pairs, groups, cg, kg)
+    rows, columns, depth = fields["rows"], fields["columns"], fields["depth"]
+    inner, outer = fields["y_inner"], fields["y_outer"]
+    steps = fields["y_row"], fields["y_group"], inner, outer, columns
+    fields |= {
+        "groups": groups,
+        "size": n * k * oh * ow if direction == "forward" else n * c * h * w,
+        "y_fours": int(not any(step % 4 for step in steps)),
+    }
+    if direction == "filter":
+        fields["size"] = k * cg * p * q
+    one = p == q == 1 and pairs[:4] == [1, 1, 0, 0]  # a point moves nothing
+    kind = "taps" if direction == "filter" else "points" if one and h * w % 4 == 0 else "pixels"
+    record = source.record("conv_product", "Convolution", **fields)
+    return kind, record, groups * rows, inner, (rows, columns, depth, groups)
+
+
+def _forward_fields(n, c, h, w, k, p, q, oh, ow, sh, sw, ph, pw, dh, dw, groups, cg, kg):
+    """y (kg, n oh ow) = filter (kg, cg p q) image (cg p q, n oh ow)"""
+    plane, out, depth = h * w, oh * ow, cg * p * q
+    return dict(
+        rows=kg, columns=n * out, depth=depth,
+        a_group=kg * depth, a_row=depth, a_inner=depth, a_outer=0, a_step=1,
+        a_order=order(1, depth, depth, kg),
+        image_group=cg * plane, h=h, w=w, stride_h=1, stride_w=1,
+        p_h=oh, p_w=ow, p_outer=c * plane,
+        p_step_h=sh, p_start_h=-ph, p_step_w=sw, p_start_w=-pw,
+        tap_h=p, tap_w=q, tap_outer=plane, tap_step_h=dh, tap_step_w=dw,
+        y_group=kg * out, y_row=out, y_inner=out, y_outer=k * out,
+    )  # fmt: skip
+
+
+def _data_fields(n, c, h, w, k, p, q, oh, ow, sh, sw, ph, pw, dh, dw, groups, cg, kg):
+    """x (cg, n h w) = filter (cg, kg p q) y (kg p q, n h w)"""
+    plane, out, window = h * w, oh * ow, p * q
+    return dict(
+        rows=cg, columns=n * plane, depth=kg * window,
+        a_group=kg * cg * window, a_row=window, a_inner=window, a_outer=cg * window, a_step=1,
+        a_order=order(cg * window, window, kg * window, cg) if window == 1 else ANY,
+        image_group=kg * out, h=oh, w=ow, stride_h=sh, stride_w=sw,
+        p_h=h, p_w=w, p_outer=k * out,
+        p_step_h=1, p_start_h=ph, p_step_w=1, p_start_w=pw,
+        tap_h=p, tap_w=q, tap_outer=out, tap_step_h=-dh, tap_step_w=-dw,
+        y_group=cg * plane, y_row=plane, y_inner=plane, y_outer=c * plane,
+    )  # fmt: skip
+
+
+def _filter_fields(n, c, h, w, k, p, q, oh, ow, sh, sw, ph, pw, dh, dw, groups, cg, kg):
+    """dw (kg, cg p q) = dy (kg, n oh ow) image (n oh ow, cg p q)"""
+    plane, out, columns = h * w, oh * ow, cg * p * q
+    return dict(
+        rows=kg, columns=columns, depth=n * out,
+        a_group=kg * out, a_row=out, a_inner=out, a_outer=k * out, a_step=1,
+        a_order=order(1, out, out, kg),
+        image_group=cg * plane, h=h, w=w, stride_h=1, stride_w=1,
+        p_h=oh, p_w=ow, p_outer=c * plane,
+        p_step_h=sh, p_start_h=-ph, p_step_w=sw, p_start_w=-pw,
+        tap_h=p, tap_w=q, tap_outer=plane, tap_step_h=dh, tap_step_w=dw,
+        y_group=kg * columns, y_row=columns, y_inner=columns, y_outer=0,
+    )  # fmt: skip
+
+
+_FIELDS = {"forward": _forward_fields, "data": _data_fields, "filter": _filter_fields}
 
 
 def _bias(dy, db):

@@ -41,7 +41,7 @@ def launch(family, name, n, *arguments):
     """Run a kernel that is STRIDED over n elements.
 
     Arrays become pointers (None a null pointer), integers i64, other numbers real, which is
-    the dtype of the first array given for a real pointer. n = 0 launches nothing.
+    the dtype of the first array given for a real pointer, bytes structs. n = 0 launches nothing.
     """
     place, dtype, kinds, values = _checked(family, name, arguments)
     if n > 0:
@@ -95,6 +95,10 @@ def _checked(family, name, arguments, contiguous=True):
 
 
 def _number(family, name, parameter, kind, value):
+    if kind.startswith("struct"):
+        if isinstance(value, bytes):
+            return value
+        _fail(family, name, f"{parameter} must be bytes (source.record)", type(value).__name__)
     try:
         return operator.index(value) if kind == "i64" else float(value)
     except (TypeError, ValueError):

@@ -114,17 +114,23 @@ class Gpu:
     def launch(self, family, name, dtype, kinds, values, blocks):
         """Run a kernel on at most `blocks` blocks."""
         with self.current():
-            function = self._function(family, name, dtype, kinds)
+            function, block = self._function(family, name, dtype, kinds, values)
             grid = min(blocks, self.blocks)
-            function.prepared_call((grid, 1, 1), (THREADS, 1, 1), *values)
+            function.prepared_call((grid, 1, 1), block, *values)
 
-    def _function(self, family, name, dtype, kinds):
+    def _function(self, family, name, dtype, kinds, values):
+        """The function, prepared for arguments such as the values, and its block of threads."""
         key = family, name, dtype
         if key not in self._functions:
             cubin = source.cubin(family, dtype, self.architecture)
             function = self._driver.module_from_file(str(cubin)).get_function(name)
             size = str(dtype.itemsize)
-            formats = (_FORMATS.get(k + size if k == "real" else k, "P") for k in kinds)
-            function.prepare("".join(formats))
-            self._functions[key] = function
+            formats = (
+                f"{len(v)}s"
+                if isinstance(v, bytes)
+                else _FORMATS.get(k + size * (k == "real"), "P")
+                for k, v in zip(kinds, values, strict=True)
+            )
+            function.prepare(list(formats))
+            self._functions[key] = function, (source.threads(family).get(name, THREADS), 1, 1)
         return self._functions[key]

@@ -46,7 +46,7 @@ struct Fibre {
     int line; /* of the barrier at which it waits; 0: it has returned */
 };
 
-static const size_t stack_bytes = 256 * 1024;
+static const size_t stack_bytes = 512 * 1024; /* a team's values may be on each */
 static std::mutex one_launch; /* the state below, and the kernels' shared memory, are static */
 static std::vector<Fibre> fibres;
 static ucontext_t scheduler;

@@ -145,6 +145,9 @@ def launch(family, name, dtype, kinds, values, blocks):
     for kind, value in zip(kinds, values, strict=True):
         if kind == "real":
             kind += str(dtype.itemsize)
+        if isinstance(value, bytes):
+            numbers.append(ctypes.create_string_buffer(value, len(value)))
+            continue
         numbers.append(_CTYPES.get(kind, ctypes.c_void_p)(value))
     pointers = (ctypes.c_void_p * len(numbers))(*(ctypes.addressof(v) for v in numbers))
     error = _entry(family, name, dtype)(min(blocks, grid[0]), grid[1], pointers)

@@ -7,10 +7,20 @@
    THREADS(i, n)   for each i < n, dealt to the threads of one block
    SHARED          memory of one block: SHARED real row[BLOCK];
    BARRIER         every thread of the block arrives before one goes on
+   KERNEL_OF(n, m) begins a kernel whose blocks are teams of n workers, which keep values in
+                   registers from barrier to barrier. For that a worker must be a thread, so a GPU
+                   launches it with n threads and at no other size; the host's threads play all
+                   workers, however many there are of either. Registers are left for m blocks at
+                   once on a multiprocessor in single precision, for half as many in double
+   WORKERS(i, n)   for each worker i < n that this thread plays; its values are in mine[OWN(i)] of
+                   an array mine[PLAYED(n)]
+   Four            four values that lie together, moved at once: 16 bytes aligned
+   UNROLL          before a loop whose index must be known when it is compiled
    block_sum, block_max   over one value a thread, in a fixed order, to every thread
 
    A launcher's arguments are checked against a kernel's parameters, which are pointers to real,
-   int, i64 or void, and the numbers i64 and real. */
+   int, i64 or void, the numbers i64 and real, and structs of i64 (`struct Name name`), which
+   `source.record` makes from names and numbers. */
 
 #ifndef FLAMBEAU_KERNEL_H
 #define FLAMBEAU_KERNEL_H
@@ -22,19 +32,34 @@ typedef unsigned int u32;
 
 #ifdef FLAMBEAU_HOST
 #include "host.h"
+#define UNROLL
+#define PLAYED(n) (n)
+#define OWN(i) ((i) / blockDim.x)
+#define WORKERS(i, n) for (u32 i = threadIdx.x; i < (n); i += blockDim.x)
 #else
 #define BARRIER __syncthreads()
+#define UNROLL _Pragma("unroll")
+#define PLAYED(n) 1
+#define OWN(i) 0
+#define WORKERS(i, n) if (const u32 i = threadIdx.x; i < (n))
 #endif
 
 #define BLOCK 256 /* the most threads a block is launched with */
 #define SHARED __shared__
 #define KERNEL extern "C" __global__ void
+#define KERNEL_OF(n, blocks) KERNEL __launch_bounds__(n, (blocks) * 4 / sizeof(real))
 
 #define STRIDED(i, n)                                                                             \
     for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < (n);                             \
          i += (i64)gridDim.x * blockDim.x)
 #define BLOCKS(row, n) for (i64 row = blockIdx.x; row < (n); row += gridDim.x)
 #define THREADS(i, n) for (i64 i = threadIdx.x; i < (n); i += blockDim.x)
+
+struct alignas(16) Four {
+    real v[4];
+};
+
+__device__ inline bool aligned(const void *x) { return (unsigned long long)x % 16 == 0; }
 
 /* The sum of one value a thread; shared has BLOCK places and is free again afterwards. */
 __device__ inline real block_sum(real value, real *shared) {

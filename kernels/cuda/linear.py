@@ -1,10 +1,9 @@
-"""y = x Wᵀ + b, by a matrix product in shared memory."""
+"""y = x Wᵀ + b, and its gradients."""
 
 from flambeau.kernels.cuda import device
 from flambeau.kernels.cuda.activation import relu, relu_backward
 from flambeau.kernels.cuda.arrays import contiguous, empty
-
-_TILE = 64  # of linear.cu
+from flambeau.kernels.cuda.product import product
 
 
 def linear(x, w, b):
@@ -12,7 +11,7 @@ def linear(x, w, b):
     x, w = contiguous(x), contiguous(w)
     o, i = w.shape
     y = empty(x, (*x.shape[:-1], o), x.dtype)
-    _product(x, w, b, y, (y.size // max(o, 1), o, i), (i, 1), (1, i), add=False)
+    product(x, w, b, None, y, (y.size // max(o, 1), o, i), (i, 1), (1, i))
     return y
 
 
@@ -32,19 +31,11 @@ def linear_backward(x, dy, w, dw, db, want_dx):
     o, i = w.shape
     rows = dy.size // max(o, 1)
     if dw is not None:
-        _product(dy, x, None, dw, (o, i, rows), (1, o), (i, 1), add=True)
+        product(dy, x, None, dw, dw, (o, i, rows), (1, o), (i, 1))
     if db is not None:
         device.launch_blocks("linear", "column_sums", o, dy, db, rows, o)
     if not want_dx:
         return None
     dx = empty(x, x.shape, x.dtype)
-    _product(dy, w, None, dx, (rows, i, o), (o, 1), (i, 1), add=False)
+    product(dy, w, None, None, dx, (rows, i, o), (o, 1), (i, 1))
     return dx
-
-
-def _product(a, b, bias, y, sizes, a_strides, b_strides, add):
-    """y = a b + bias, or y += a b: a (m, depth) and b (depth, n) as strides over their memory."""
-    m, n, depth = sizes
-    tiles = -(-m // _TILE) * -(-n // _TILE)
-    strides = *a_strides, *b_strides
-    device.launch_blocks("linear", "product", tiles, a, b, bias, y, m, n, depth, *strides, int(add))

@@ -9,14 +9,17 @@ import hashlib
 import os
 import re
 import shutil
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
 
 ARCHITECTURES = "sm_75", "sm_90", "sm_100"  # what `check` compiles for
 
-_KERNEL = re.compile(r"^KERNEL\s+(\w+)\s*\(([^)]*)\)", re.MULTILINE)
-_PARAMETER = re.compile(r"(?:const\s+)?(void|real|int|i64|float|double)\s*(\*?)\s*(\w+)")
+_KERNEL = re.compile(r"^KERNEL(?:_OF\((\d+), \d+\))?\s+(\w+)\s*\(([^)]*)\)", re.MULTILINE)
+_PARAMETER = re.compile(
+    r"(?:const\s+)?(struct\s+\w+|void|real|int|i64|float|double)\s*(\*?)\s*(\w+)"
+)
 
 
 def folder():
@@ -46,17 +49,46 @@ def kernels(family):
     (('x', 'real*'), ('y', 'real*'), ('n', 'i64'))
     """
     found = {}
-    for name, parameters in _KERNEL.findall(path(family).read_text()):
+    for _, name, parameters in _KERNEL.findall(path(family).read_text()):
         found[name] = tuple(_parameter(family, name, text) for text in parameters.split(","))
     return found
 
 
+@functools.cache
+def threads(family):
+    """The threads that a block must have, of the kernels that say so: {name: threads}.
+
+    >>> threads("product")["product_64x64"]
+    64
+    """
+    found = _KERNEL.findall(path(family).read_text())
+    return {name: int(count) for count, name, _ in found if count}
+
+
+def record(family, structure, **numbers):
+    """The bytes of a struct of i64 of a family's source, whose fields the numbers are."""
+    names = _fields(family, structure)
+    if set(numbers) != set(names):
+        raise TypeError(
+            f"{path(family).name}: struct {structure} has the fields {', '.join(names)} — got "
+            f"{', '.join(numbers)}"
+        )
+    return struct.pack(f"{len(names)}q", *(numbers[name] for name in names))
+
+
+@functools.cache
+def _fields(family, structure):
+    text = re.search(rf"^struct {structure} {{([^}}]*)}};", path(family).read_text(), re.MULTILINE)
+    return re.findall(r"\w+", re.sub(r"\bi64\b", "", text[1]))
+
+
 def _parameter(family, name, text):
     match = _PARAMETER.fullmatch(" ".join(text.split()))
-    if not match or (match[1] in ("void", "int", "float", "double") and not match[2]):
+    plain = match and match[1] in ("void", "int", "float", "double")
+    if not match or bool(match[2]) < plain or (match[2] and match[1].startswith("struct")):
         raise SyntaxError(
             f"{path(family).name}: kernel {name}: a parameter must be a pointer to real, int, i64, "
-            f"float, double or void, or an i64 or a real — got {text.strip()!r}"
+            f"float, double or void, or an i64, a real or a struct — got {text.strip()!r}"
         )
     return match[3], match[1] + match[2]
 
