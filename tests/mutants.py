@@ -143,7 +143,7 @@ MUTANTS = [
             "a product that forgets to accumulate",
             "linear",
             "product.cu",
-            "real sum",
+            "multiply(Space",
             "(other ? other[at + j] : 0)",
             "0",
         ),

@@ -133,7 +133,7 @@ def wrap(x):
             base=x,
             gpudata=interface["data"][0],
             strides=interface.get("strides"),
-            allocator=place.allocate,
+            allocator=place.allocator,
         )
 
 

@@ -1,5 +1,6 @@
 """Launching kernels where their arrays lie: on a GPU, or on the host's fibres."""
 
+import functools
 import operator
 import re
 
@@ -12,6 +13,7 @@ _DTYPES = {
     for kind, dtype in {"int*": "i4", "i64*": "i8", "float*": "f4", "double*": "f8"}.items()
 }
 _FLOATS = np.dtype(np.float32), np.dtype(np.float64)
+_NOWHERE = object()  # no array's allocator
 
 
 def of(x):
@@ -64,34 +66,45 @@ def launch_strided(family, name, n, *arguments):
 
 def _checked(family, name, arguments, contiguous=True):
     """The place, the dtype of real, and the kinds and values of the arguments."""
+    kinds, parameters = _signature(family, name)
+    if len(arguments) != len(parameters):
+        wanted = ", ".join(parameter for parameter, _, _ in parameters)
+        _fail(family, name, f"takes ({wanted})", f"{len(arguments)} arguments")
+    place, real, allocator, values = None, None, _NOWHERE, []
+    for (parameter, kind, dtype), value in zip(parameters, arguments, strict=True):
+        if kind[-1] != "*":
+            plain = type(value) is (int if kind == "i64" else float)
+            values.append(value if plain else _number(family, name, parameter, kind, value))
+            continue
+        if value is None:
+            values.append(0)
+            continue
+        given = getattr(value, "dtype", None)
+        if kind == "real*":
+            dtype = real = real or given
+        owner = getattr(value, "allocator", None)
+        # What is as the array before it is quickly found to be right, all else is looked at.
+        if owner is not allocator or given is not dtype or not value.flags.c_contiguous:
+            _check_array(family, name, parameter, kind, dtype, contiguous, value)
+            here, allocator = of(value), owner
+            place = place or here
+            if here is not place:
+                where = _name(place), _name(here)
+                _fail(family, name, f"{parameter} must be on {where[0]}", f"it on {where[1]}")
+        values.append(int(value.gpudata or 0))
+    if place is None:
+        _fail(family, name, "must be given an array", "none")
+    return place, real or _FLOATS[0], kinds, values
+
+
+@functools.cache
+def _signature(family, name):
+    """The kinds of a kernel's parameters, and (name, kind, dtype or None) of each."""
     parameters = source.kernels(family).get(name)
     if parameters is None:
         raise ValueError(f"{source.path(family)} must have a kernel {name} — it has none")
-    if len(arguments) != len(parameters):
-        wanted = ", ".join(parameter for parameter, _ in parameters)
-        _fail(family, name, f"takes ({wanted})", f"{len(arguments)} arguments")
-    place, dtype, values = None, None, []
-    for (parameter, kind), value in zip(parameters, arguments, strict=True):
-        if kind[-1] != "*":
-            values.append(_number(family, name, parameter, kind, value))
-        elif value is None:
-            values.append(0)
-        else:
-            if kind == "real*" and dtype is None:
-                dtype = getattr(value, "dtype", None)
-            _check_array(family, name, parameter, _DTYPES.get(kind), contiguous, value)
-            if kind == "real*" and (value.dtype != dtype or dtype not in _FLOATS):
-                _fail(family, name, f"{parameter} must be {_allowed(dtype)}", value.dtype)
-            here = of(value)
-            place = place or here
-            if here is not place:
-                _fail(
-                    family, name, f"{parameter} must be on {_name(place)}", f"it on {_name(here)}"
-                )
-            values.append(int(value.gpudata or 0))
-    if place is None:
-        _fail(family, name, "must be given an array", "none")
-    return place, dtype or _FLOATS[0], [kind for _, kind in parameters], values
+    kinds = [kind for _, kind in parameters]
+    return kinds, [(parameter, kind, _DTYPES.get(kind)) for parameter, kind in parameters]
 
 
 def _number(family, name, parameter, kind, value):
@@ -106,23 +119,17 @@ def _number(family, name, parameter, kind, value):
         _fail(family, name, f"{parameter} must be {what}", repr(value))
 
 
-def _check_array(family, name, parameter, dtype, contiguous, value):
+def _check_array(family, name, parameter, kind, dtype, contiguous, value):
     if not hasattr(value, "gpudata"):
-        _fail(
-            family,
-            name,
-            f"{parameter} must be an array on a device (kernels.to moves one)",
-            type(value).__name__,
-        )
+        demand = f"{parameter} must be an array on a device (kernels.to moves one)"
+        _fail(family, name, demand, type(value).__name__)
+    if kind == "real*" and (value.dtype != dtype or dtype not in _FLOATS):
+        _fail(family, name, f"{parameter} must be {_allowed(dtype)}", value.dtype)
     if dtype is not None and value.dtype != dtype:
         _fail(family, name, f"{parameter} must be {dtype}", value.dtype)
     if contiguous and not value.flags.c_contiguous:
-        _fail(
-            family,
-            name,
-            f"{parameter} must be contiguous (contiguous(x) copies)",
-            f"shape {value.shape} with strides {value.strides}",
-        )
+        got = f"shape {value.shape} with strides {value.strides}"
+        _fail(family, name, f"{parameter} must be contiguous (contiguous(x) copies)", got)
 
 
 def _allowed(dtype):

@@ -8,6 +8,7 @@ from flambeau.kernels.cuda import source
 
 THREADS = 256  # BLOCK of kernel.h
 _FORMATS = {"i64": "q", "real4": "f", "real8": "d"}
+_UNCHANGED = contextlib.nullcontext()
 _gpus = {}
 
 
@@ -59,6 +60,7 @@ class Gpu:
 
     def __init__(self, ordinal, context):
         import pycuda.driver as driver
+        from pycuda.gpuarray import GPUArray
         from pycuda.tools import DeviceMemoryPool
 
         self.ordinal = ordinal
@@ -68,6 +70,8 @@ class Gpu:
         self.architecture = "sm_{}{}".format(*device.compute_capability())
         self.blocks = 32 * device.get_attribute(driver.device_attribute.MULTIPROCESSOR_COUNT)
         self._functions = {}
+        self._array = GPUArray
+        self.allocator = self.allocate  # what its arrays have: one object, so that `is` compares
         with self.current():
             self._pool = DeviceMemoryPool()
         atexit.register(self._pool.free_held)
@@ -75,12 +79,13 @@ class Gpu:
     def __repr__(self):
         return f"cuda:{self.ordinal}"
 
-    @contextlib.contextmanager
     def current(self):
         """Inside, this GPU's context is the current one."""
-        if self._driver.Context.get_current() == self.context:
-            yield
-            return
+        here = self._driver.Context.get_current() == self.context
+        return _UNCHANGED if here else self._pushed()
+
+    @contextlib.contextmanager
+    def _pushed(self):
         self.context.push()
         try:
             yield
@@ -88,18 +93,16 @@ class Gpu:
             self._driver.Context.pop()
 
     def allocate(self, nbytes):
-        """Memory from the pool: what GPUArray takes as its allocator."""
+        """Memory from the pool."""
         with self.current():
             return self._pool.allocate(nbytes)
 
     def empty(self, shape, dtype):
         """A new GPUArray of any contents."""
-        from pycuda.gpuarray import GPUArray
-
         # pycuda cannot reshape or slice an empty array that has no address.
         address = None if math.prod(shape) else 0
         with self.current():
-            return GPUArray(shape, dtype, allocator=self.allocate, gpudata=address)
+            return self._array(shape, dtype, allocator=self.allocator, gpudata=address)
 
     def clear(self, x):
         """x[...] = 0 for a C-contiguous x."""

@@ -37,7 +37,7 @@ def product(a, b, bias, other, y, sizes, a_strides, b_strides):
 
 def join(parts, b, other, y, channels, inner, low=-math.inf, high=math.inf):
     """y = clamp(Σ parts + b + other, low, high): y (n, channels, inner), b a value a channel"""
-    options = y.size, len(parts), channels, inner, low, high
+    options = y.size, parts.shape[0], channels, inner, low, high
     device.launch("product", "join", y.size, parts, b, other, y, *options)
 
 
