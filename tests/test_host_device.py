@@ -444,7 +444,7 @@ def test_a_plan_fills_the_processors_with_large_tiles_or_with_parts():
     assert product.plan(64, 10**6, 576, 1)[:2] == ((64, 128), 1)
     tile, parts, blocks = product.plan(512, 196, 4608, 1)
     assert parts > 1 and blocks > 100
-    assert product.plan(3, 3, 3, 2) == ((64, 64), 1, 2)
+    assert product.plan(3, 3, 3, 2)[1:] == (1, 2)
 
 
 @pytest.mark.parametrize("parts", [1, 3])

@@ -78,13 +78,19 @@ KERNEL conv2d_filter(const real *x, const real *dy, real *dfilter, i64 n, i64 c,
     }
 }
 
-/* db[channel] += Σ dy: dy (n, k, inner), one block a channel */
-KERNEL conv2d_bias(const real *dy, real *db, i64 n, i64 k, i64 inner) {
+/* parts (count, k) = Σ dy over the images n p / count to n (p + 1) / count of part p: dy (n, k,
+   inner), one block a channel of a part */
+KERNEL conv2d_bias(const real *dy, real *parts, i64 n, i64 k, i64 inner, i64 count) {
     SHARED real shared[BLOCK];
-    BLOCKS(channel, k) {
+    BLOCKS(job, k * count) {
+        i64 channel = job % k, part = job / k, lanes = LANES(inner);
         real sum = 0;
-        THREADS(j, n * inner) sum += dy[(j / inner * k + channel) * inner + j % inner];
+        for (i64 image = part * n / count + threadIdx.x / lanes; image < (part + 1) * n / count;
+             image += blockDim.x / lanes) {
+            const real *row = dy + (image * k + channel) * inner;
+            LANE(j, inner, lanes) sum += row[j];
+        }
         sum = block_sum(sum, shared);
-        if (threadIdx.x == 0) db[channel] += sum;
+        if (threadIdx.x == 0) parts[job] = sum;
     }
 }

@@ -12,6 +12,8 @@ few_channels = 8
 
 UNBOUNDED = -math.inf, math.inf
 
+_BLOCKS = 1024  # gradients of fewer biases are taken in parts, a block each
+
 
 def conv2d(x, w, b, stride, padding, dilation, groups):
     """y = x * w + b        x (n, c, h, w), w (k, c/groups, p, q), b (k,) or None"""
@@ -217,6 +219,12 @@ _FIELDS = {"forward": _forward_fields, "data": _data_fields, "filter": _filter_f
 
 
 def _bias(dy, db):
-    if db is not None:
-        n, k, height, width = dy.shape
-        device.launch_blocks("conv", "conv2d_bias", k, dy, db, n, k, height * width)
+    """db += Σ dy, in parts of the images where there are few channels"""
+    if db is None:
+        return
+    n, k, height, width = dy.shape
+    count = max(1, min(n, _BLOCKS // max(k, 1)))
+    parts = empty(dy, (count, k), dy.dtype)
+    sizes = n, k, height * width, count
+    device.launch_blocks("conv", "conv2d_bias", k * count, dy, parts, *sizes)
+    join(parts, None, db, db, k, 1)

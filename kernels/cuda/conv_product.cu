@@ -74,14 +74,22 @@ template <int WIDE, int TEAM, int DEPTHS> struct Gathered {
         THREADS(i, AHEAD) depths[i] = DEPTHS == PIXELS ? pixel(g, k + i, to) : tap(g, k + i, to);
     }
 
-    /* The column and the depth of a worker's value number i, or of the first of its four */
+    /* The column and the depth of a worker's value number i, or of the first of its four: the team
+       takes columns side by side, or (PIXELS) depths. Few of the places differ from i to i. */
+    static const int WIDTH = DEPTHS == PIXELS ? DEPTH : DEPTHS == POINTS ? WIDE / 4 : WIDE;
+    static const int TURNS = (WIDTH + TEAM - 1) / TEAM; /* until all of a width are taken */
+    __device__ static int beside(int worker, int i) {
+        return TURNS == 1 ? worker % WIDTH : worker + i % TURNS * TEAM;
+    }
+    __device__ static int below(int worker, int i) {
+        return TURNS == 1 ? worker / WIDTH + i * (TEAM / WIDTH) : i / TURNS;
+    }
     __device__ static int column(int worker, int i) {
-        if (DEPTHS == POINTS) return (worker + i * TEAM) % (WIDE / 4) * 4;
-        return DEPTHS == TAPS ? worker % WIDE : worker / DEPTH + i * (TEAM / DEPTH);
+        if (DEPTHS == PIXELS) return below(worker, i);
+        return beside(worker, i) * (DEPTHS == POINTS ? 4 : 1);
     }
     __device__ static int depth(int worker, int i) {
-        if (DEPTHS == POINTS) return (worker + i * TEAM) / (WIDE / 4);
-        return DEPTHS == TAPS ? worker / WIDE + i * (TEAM / WIDE) : worker % DEPTH;
+        return DEPTHS == PIXELS ? beside(worker, i) : below(worker, i);
     }
 
     __device__ void fetch(u32 worker, int k, real *held) const {
@@ -205,7 +213,14 @@ KERNEL_OF(128, 3) conv2d_pixels_64x128(const real *a, const real *image, const r
     product<TAPS>(shared, a, image, b, other, y, g, parts, low, high);
 }
 
-KERNEL_OF(64, 7) conv2d_pixels_64x64(const real *a, const real *image, const real *b,
+KERNEL_OF(64, 6) conv2d_pixels_32x128(const real *a, const real *image, const real *b,
+                                      const real *other, real *y, struct Convolution g, i64 parts,
+                                      real low, real high) {
+    SHARED Shared<32, 128> shared;
+    product<TAPS>(shared, a, image, b, other, y, g, parts, low, high);
+}
+
+KERNEL_OF(64, 6) conv2d_pixels_64x64(const real *a, const real *image, const real *b,
                                      const real *other, real *y, struct Convolution g, i64 parts,
                                      real low, real high) {
     SHARED Shared<64, 64> shared;
@@ -226,7 +241,14 @@ KERNEL_OF(128, 3) conv2d_points_64x128(const real *a, const real *image, const r
     product<POINTS>(shared, a, image, b, other, y, g, parts, low, high);
 }
 
-KERNEL_OF(64, 7) conv2d_points_64x64(const real *a, const real *image, const real *b,
+KERNEL_OF(64, 6) conv2d_points_32x128(const real *a, const real *image, const real *b,
+                                      const real *other, real *y, struct Convolution g, i64 parts,
+                                      real low, real high) {
+    SHARED Shared<32, 128> shared;
+    product<POINTS>(shared, a, image, b, other, y, g, parts, low, high);
+}
+
+KERNEL_OF(64, 6) conv2d_points_64x64(const real *a, const real *image, const real *b,
                                      const real *other, real *y, struct Convolution g, i64 parts,
                                      real low, real high) {
     SHARED Shared<64, 64> shared;
@@ -247,7 +269,14 @@ KERNEL_OF(128, 3) conv2d_taps_64x128(const real *a, const real *image, const rea
     product<PIXELS>(shared, a, image, b, other, y, g, parts, low, high);
 }
 
-KERNEL_OF(64, 7) conv2d_taps_64x64(const real *a, const real *image, const real *b,
+KERNEL_OF(64, 6) conv2d_taps_32x128(const real *a, const real *image, const real *b,
+                                    const real *other, real *y, struct Convolution g, i64 parts,
+                                    real low, real high) {
+    SHARED Shared<32, 128> shared;
+    product<PIXELS>(shared, a, image, b, other, y, g, parts, low, high);
+}
+
+KERNEL_OF(64, 6) conv2d_taps_64x64(const real *a, const real *image, const real *b,
                                    const real *other, real *y, struct Convolution g, i64 parts,
                                    real low, real high) {
     SHARED Shared<64, 64> shared;

@@ -5,6 +5,8 @@
    STRIDED(i, n)   for each i < n, dealt to all threads of the grid; right at any launch size
    BLOCKS(row, n)  for each row < n, dealt to the blocks; all threads of a block share a row
    THREADS(i, n)   for each i < n, dealt to the threads of one block
+   ROWS(row, n, l) for each row < n, dealt to groups of l threads of all blocks, l = LANES(inner)
+   LANE(i, n, l)   for each i < n, dealt to the threads of one such group
    SHARED          memory of one block: SHARED real row[BLOCK];
    BARRIER         every thread of the block arrives before one goes on
    KERNEL_OF(n, m) begins a kernel whose blocks are teams of n workers, which keep values in
@@ -54,6 +56,12 @@ typedef unsigned int u32;
          i += (i64)gridDim.x * blockDim.x)
 #define BLOCKS(row, n) for (i64 row = blockIdx.x; row < (n); row += gridDim.x)
 #define THREADS(i, n) for (i64 i = threadIdx.x; i < (n); i += blockDim.x)
+/* Rows of a few values are taken by a thread each, long ones by a block, others by a warp. */
+#define LANES(inner) ((inner) >= 1024 ? blockDim.x : (inner) < 8 || blockDim.x % 32 ? 1u : 32u)
+#define ROWS(row, n, lanes)                                                                       \
+    for (i64 row = ((i64)blockIdx.x * blockDim.x + threadIdx.x) / (lanes); row < (n);             \
+         row += (i64)gridDim.x * blockDim.x / (lanes))
+#define LANE(i, n, lanes) for (i64 i = threadIdx.x % (lanes); i < (n); i += (lanes))
 
 struct alignas(16) Four {
     real v[4];

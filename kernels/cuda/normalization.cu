@@ -1,24 +1,55 @@
 /* Normalisation by batch statistics and by local energy; x is (n, c, inner). */
 #include "kernel.h"
 
-/* mean = Σ x / m, inv_std = 1/√(Σ (x - mean)² / m + eps), m = n inner; where the running ones are
-   not null they move by momentum towards mean and the unbiased variance. One block a channel. */
-KERNEL batch_statistics(const real *x, real *mean, real *inv_std, real *running_mean,
-                        real *running_var, i64 n, i64 c, i64 inner, real momentum, real eps) {
+/* Part p of the images, those from n p / count on. */
+#define PART_START(p) ((p) * n / count)
+
+/* The values of a channel in a part of the images, dealt to the threads of a block. */
+#define CHANNEL(i, part, k)                                                                       \
+    for (i64 lanes = LANES(inner), image = PART_START(part) + threadIdx.x / lanes;                \
+         image < PART_START((part) + 1); image += blockDim.x / lanes)                             \
+        for (i64 i = (image * c + (k)) * inner + threadIdx.x % lanes,                             \
+                 stop = (image * c + (k) + 1) * inner;                                            \
+             i < stop; i += lanes)
+
+/* means and squares (count, c): of each part the mean, and Σ (x - mean)². A block a part of a
+   channel; count is at most n. */
+KERNEL batch_parts(const real *x, real *means, real *squares, i64 n, i64 c, i64 inner, i64 count) {
     SHARED real shared[BLOCK];
-    BLOCKS(k, c) {
+    BLOCKS(job, c * count) {
+        i64 k = job % c, part = job / c;
+        real size = (real)((PART_START(part + 1) - PART_START(part)) * inner);
         real sum = 0, rest = 0, square = 0;
-        THREADS(j, n * inner) sum += x[(j / inner * c + k) * inner + j % inner];
-        real centre = block_sum(sum, shared) / (n * inner);
-        THREADS(j, n * inner) {
-            real from = x[(j / inner * c + k) * inner + j % inner] - centre;
+        CHANNEL(i, part, k) sum += x[i];
+        real centre = block_sum(sum, shared) / size;
+        CHANNEL(i, part, k) {
+            real from = x[i] - centre;
             rest += from;
             square += from * from;
         }
-        rest = block_sum(rest, shared) / (n * inner); /* what the first sum lost to rounding */
-        square = block_sum(square, shared) - rest * rest * (n * inner);
+        rest = block_sum(rest, shared) / size; /* what the first sum lost to rounding */
+        square = block_sum(square, shared) - rest * rest * size;
         if (threadIdx.x > 0) continue;
-        centre += rest;
+        means[job] = centre + rest;
+        squares[job] = square;
+    }
+}
+
+/* mean = Σ x / m, inv_std = 1/√(Σ (x - mean)² / m + eps), m = n inner, from those of the parts;
+   where the running ones are not null they move by momentum towards mean and the unbiased
+   variance. */
+KERNEL batch_statistics(const real *means, const real *squares, real *mean, real *inv_std,
+                        real *running_mean, real *running_var, i64 n, i64 c, i64 inner, i64 count,
+                        real momentum, real eps) {
+    STRIDED(k, c) {
+        real centre = 0, square = 0;
+        for (i64 part = 0; part < count; part++)
+            centre += means[part * c + k] * (PART_START(part + 1) - PART_START(part)) / n;
+        for (i64 part = 0; part < count; part++) {
+            real from = means[part * c + k] - centre;
+            i64 images = PART_START(part + 1) - PART_START(part);
+            square += squares[part * c + k] + from * from * (images * inner);
+        }
         real variance = square / (n * inner);
         mean[k] = centre;
         inv_std[k] = 1 / sqrt(variance + eps);
@@ -31,29 +62,51 @@ KERNEL inverse_root(const real *x, real *y, i64 n, real eps) {
     STRIDED(i, n) y[i] = 1 / sqrt(x[i] + eps);
 }
 
-/* y = (x - mean) inv_std w + b, w and b may be null */
-KERNEL batch_norm(const real *x, const real *w, const real *b, const real *mean,
-                  const real *inv_std, real *y, i64 n, i64 c, i64 inner) {
-    STRIDED(i, n) {
-        i64 k = i / inner % c;
-        y[i] = (x[i] - mean[k]) * inv_std[k] * (w ? w[k] : 1) + (b ? b[k] : 0);
+/* y = (x - mean) inv_std w + b + other, or 0 where that is less (relu); w, b, other may be null */
+KERNEL batch_norm(const real *x, const real *other, const real *w, const real *b,
+                  const real *mean, const real *inv_std, real *y, i64 planes, i64 c, i64 inner,
+                  i64 relu) {
+    u32 lanes = LANES(inner);
+    ROWS(plane, planes, lanes) {
+        i64 k = plane % c, start = plane * inner;
+        real centre = mean[k], scale = inv_std[k] * (w ? w[k] : 1), shift = b ? b[k] : 0;
+        LANE(j, inner, lanes) {
+            real v = (x[start + j] - centre) * scale + shift;
+            if (other) v += other[start + j];
+            y[start + j] = relu && v <= 0 ? 0 : v;
+        }
     }
 }
 
-/* sums = (Σ dy, Σ dy x̂), db += Σ dy, dw += Σ dy x̂; dw, db may be null. One block a channel. */
-KERNEL batch_norm_sums(const real *x, const real *dy, const real *mean, const real *inv_std,
-                       real *sums, real *dw, real *db, i64 n, i64 c, i64 inner) {
+/* sums (2, count, c): of each part (Σ dy, Σ dy x̂), dy 0 where y, if it is not null, is not above
+   0. A block a part of a channel; count is at most n. */
+KERNEL batch_norm_parts(const real *x, const real *y, const real *dy, const real *mean,
+                        const real *inv_std, real *sums, i64 n, i64 c, i64 inner, i64 count) {
     SHARED real shared[BLOCK];
-    BLOCKS(k, c) {
-        real sum = 0, product = 0;
-        THREADS(j, n * inner) {
-            i64 i = (j / inner * c + k) * inner + j % inner;
-            sum += dy[i];
-            product += dy[i] * (x[i] - mean[k]) * inv_std[k];
+    BLOCKS(job, c * count) {
+        i64 k = job % c, part = job / c;
+        real sum = 0, product = 0, centre = mean[k];
+        CHANNEL(i, part, k) {
+            real d = !y || y[i] > 0 ? dy[i] : 0;
+            sum += d;
+            product += d * (x[i] - centre);
         }
         sum = block_sum(sum, shared);
         product = block_sum(product, shared);
         if (threadIdx.x > 0) continue;
+        sums[job] = sum;
+        sums[c * count + job] = product * inv_std[k];
+    }
+}
+
+/* sums (2, c) = Σ parts, db += Σ dy, dw += Σ dy x̂; dw, db may be null */
+KERNEL batch_norm_sums(const real *parts, real *sums, real *dw, real *db, i64 c, i64 count) {
+    STRIDED(k, c) {
+        real sum = 0, product = 0;
+        for (i64 part = 0; part < count; part++) {
+            sum += parts[part * c + k];
+            product += parts[(count + part) * c + k];
+        }
         sums[k] = sum;
         sums[c + k] = product;
         if (db) db[k] += sum;
@@ -61,15 +114,23 @@ KERNEL batch_norm_sums(const real *x, const real *dy, const real *mean, const re
     }
 }
 
-/* dx = w inv_std (dy - (Σ dy + x̂ Σ dy x̂) / m), in training; without the sums (null) otherwise */
-KERNEL batch_norm_backward(const real *x, const real *dy, const real *w, const real *mean,
-                           const real *inv_std, const real *sums, real *dx, i64 n, i64 c,
-                           i64 inner) {
-    STRIDED(i, n) {
-        i64 k = i / inner % c;
-        real d = dy[i];
-        if (sums) d -= (sums[k] + (x[i] - mean[k]) * inv_std[k] * sums[c + k]) / (n / c);
-        dx[i] = d * inv_std[k] * (w ? w[k] : 1);
+/* dx = w inv_std (dy - (Σ dy + x̂ Σ dy x̂) / m), in training; without the sums (null) otherwise. dy
+   is 0 where y, if it is not null, is not above 0, and that is dother where this is not null. */
+KERNEL batch_norm_backward(const real *x, const real *y, const real *dy, const real *w,
+                           const real *mean, const real *inv_std, const real *sums, real *dx,
+                           real *dother, i64 planes, i64 c, i64 inner) {
+    u32 lanes = LANES(inner);
+    i64 m = planes / c * inner;
+    ROWS(plane, planes, lanes) {
+        i64 k = plane % c, start = plane * inner;
+        real centre = mean[k], scale = inv_std[k] * (w ? w[k] : 1);
+        real shift = sums ? sums[k] / m : 0, slope = sums ? inv_std[k] * sums[c + k] / m : 0;
+        LANE(j, inner, lanes) {
+            i64 i = start + j;
+            real d = !y || y[i] > 0 ? dy[i] : 0;
+            if (dother) dother[i] = d;
+            dx[i] = (d - shift - (x[i] - centre) * slope) * scale;
+        }
     }
 }
 

@@ -3,57 +3,85 @@
 import math
 
 from flambeau.kernels.cuda import device
-from flambeau.kernels.cuda.activation import relu, relu_backward
+from flambeau.kernels.cuda.activation import relu_backward
 from flambeau.kernels.cuda.arrays import contiguous, copy, empty
-from flambeau.kernels.cuda.elementwise import add
+
+_BLOCKS = 1024  # sums of fewer channels are taken in parts, a block each
 
 
 def batch_norm(x, w, b, running_mean, running_var, momentum, eps, training):
     """y = (x - mean) inv_std w + b, with mean and inv_std        x (n, c, *s), the others (c,)"""
     x = contiguous(x)
-    n, c, inner = _sizes(x)
-    inv_std = empty(x, (c,), x.dtype)
     if training:
-        mean = empty(x, (c,), x.dtype)
-        arrays = x, mean, inv_std, running_mean, running_var
-        device.launch_blocks(
-            "normalization", "batch_statistics", c, *arrays, n, c, inner, momentum, eps
-        )
+        mean, inv_std = _statistics(x, running_mean, running_var, momentum, eps)
     else:
-        mean = copy(running_mean)
+        mean, inv_std = copy(running_mean), empty(x, running_var.shape, x.dtype)
+        c = inv_std.size
         device.launch("normalization", "inverse_root", c, running_var, inv_std, c, eps)
-    y = empty(x, x.shape, x.dtype)
-    arrays = x, w, b, mean, inv_std, y
-    device.launch("normalization", "batch_norm", x.size, *arrays, x.size, c, inner)
-    return y, mean, inv_std
+    return _normalized(x, None, w, b, mean, inv_std, False), mean, inv_std
 
 
 def batch_norm_backward(x, dy, w, dw, db, mean, inv_std, training, want_dx):
     """The gradients of batch_norm: dw and db (or None) are added to, dx is new"""
     x, dy = contiguous(x), contiguous(dy)
-    n, c, inner = _sizes(x)
-    sums = empty(x, (2, c), x.dtype)
-    arrays = x, dy, mean, inv_std, sums, dw, db
-    device.launch_blocks("normalization", "batch_norm_sums", c, *arrays, n, c, inner)
-    if not want_dx:
-        return None
-    dx = empty(x, x.shape, x.dtype)
-    arrays = x, dy, w, mean, inv_std, sums if training else None, dx
-    device.launch("normalization", "batch_norm_backward", x.size, *arrays, x.size, c, inner)
-    return dx
+    return _backward(x, None, dy, w, dw, db, mean, inv_std, training, want_dx, False)[0]
 
 
 def batch_norm_relu(x, other, w, b, running_mean, running_var, momentum, eps):
     """y = max(batch_norm(x) + other, 0) by the batch's statistics; other may be None"""
-    y, mean, inv_std = batch_norm(x, w, b, running_mean, running_var, momentum, eps, True)
-    return relu(y if other is None else add([y, other])), mean, inv_std
+    x, other = contiguous(x), None if other is None else contiguous(other)
+    mean, inv_std = _statistics(x, running_mean, running_var, momentum, eps)
+    return _normalized(x, other, w, b, mean, inv_std, True), mean, inv_std
 
 
 def batch_norm_relu_backward(x, y, dy, w, b, dw, db, mean, inv_std, want_dx, added):
     """(dx, dother) of batch_norm_relu, dw += …, db += …        dw, db may be None"""
-    dy = relu_backward(y, dy)
-    dx = batch_norm_backward(x, dy, w, dw, db, mean, inv_std, True, want_dx)
-    return dx, dy if added else None
+    x, y, dy = contiguous(x), contiguous(y), contiguous(dy)
+    return _backward(x, y, dy, w, dw, db, mean, inv_std, True, want_dx, added)
+
+
+def _statistics(x, running_mean, running_var, momentum, eps):
+    """The mean and the inverse deviation of each channel; the running ones move."""
+    n, c, inner = _sizes(x)
+    count = _parts(n, c)
+    parts = [empty(x, (count, c), x.dtype) for _ in range(2)]
+    device.launch_blocks("normalization", "batch_parts", c * count, x, *parts, n, c, inner, count)
+    mean, inv_std = (empty(x, (c,), x.dtype) for _ in range(2))
+    arrays = *parts, mean, inv_std, running_mean, running_var
+    options = n, c, inner, count, momentum, eps
+    device.launch("normalization", "batch_statistics", c, *arrays, *options)
+    return mean, inv_std
+
+
+def _normalized(x, other, w, b, mean, inv_std, is_relu):
+    n, c, inner = _sizes(x)
+    y = empty(x, x.shape, x.dtype)
+    arrays = x, other, w, b, mean, inv_std, y
+    sizes = n * c, c, inner, int(is_relu)
+    device.launch("normalization", "batch_norm", x.size, *arrays, *sizes)
+    return y
+
+
+def _backward(x, y, dy, w, dw, db, mean, inv_std, training, want_dx, added):
+    """dx and dother, or None; y: what a ReLU behind the layer gave, or None"""
+    n, c, inner = _sizes(x)
+    count = _parts(n, c)
+    parts, sums = (empty(x, (2, rows, c), x.dtype) for rows in (count, 1))
+    arrays = x, y, dy, mean, inv_std, parts
+    blocks = c * count
+    device.launch_blocks("normalization", "batch_norm_parts", blocks, *arrays, n, c, inner, count)
+    device.launch("normalization", "batch_norm_sums", c, parts, sums, dw, db, c, count)
+    if not want_dx:
+        return None, relu_backward(y, dy) if added else None
+    dx, dother = empty(x, x.shape, x.dtype), empty(x, x.shape, x.dtype) if added else None
+    arrays = x, y, dy, w, mean, inv_std, sums if training else None, dx, dother
+    device.launch("normalization", "batch_norm_backward", x.size, *arrays, n * c, c, inner)
+    return dx, dother
+
+
+def _parts(n, c):
+    """Into how many parts the images go, so that there are blocks for a whole GPU."""
+    return max(1, min(n, _BLOCKS // max(c, 1)))
 
 
 def local_response_norm(x, size, alpha, beta, k, within):

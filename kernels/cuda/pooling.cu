@@ -19,33 +19,62 @@ __device__ inline i64 greatest(i64 a, i64 b) { return a > b ? a : b; }
 KERNEL max_pool2d(const real *x, real *y, int *index, i64 planes, i64 h, i64 w, i64 oh, i64 ow,
                   i64 size_h, i64 size_w, i64 stride_h, i64 stride_w, i64 pad_h, i64 pad_w,
                   i64 dilation_h, i64 dilation_w) {
-    STRIDED(i, planes * oh * ow) {
-        const real *plane = x + i / (oh * ow) * h * w;
-        i64 top = i / ow % oh * stride_h - pad_h, left = i % ow * stride_w - pad_w, best = -1;
-        for (i64 py = 0; py < size_h; py++)
-            for (i64 px = 0; px < size_w; px++) {
-                i64 iy = top + py * dilation_h, ix = left + px * dilation_w;
-                if (iy < 0 || iy >= h || ix < 0 || ix >= w) continue;
-                i64 at = iy * w + ix;
-                bool greater = best < 0 || plane[at] > plane[best];
-                if (greater || (isnan(plane[at]) && !isnan(plane[best]))) best = at;
-            }
-        y[i] = best < 0 ? -INFINITY : plane[best];
-        index[i] = (int)best;
+    u32 lanes = LANES(oh * ow);
+    ROWS(number, planes, lanes) {
+        const real *plane = x + number * h * w;
+        LANE(i, oh * ow, lanes) {
+            int top = (int)i / (int)ow * (int)stride_h - (int)pad_h;
+            int left = (int)i % (int)ow * (int)stride_w - (int)pad_w, best = -1;
+            real most = -INFINITY;
+            for (int py = 0; py < size_h; py++)
+                for (int px = 0; px < size_w; px++) {
+                    int iy = top + py * (int)dilation_h, ix = left + px * (int)dilation_w;
+                    if (iy < 0 || iy >= h || ix < 0 || ix >= w) continue;
+                    real value = plane[iy * (int)w + ix];
+                    bool greater = best < 0 || value > most || (isnan(value) && !isnan(most));
+                    if (greater) most = value, best = iy * (int)w + ix;
+                }
+            y[number * oh * ow + i] = most;
+            index[number * oh * ow + i] = best;
+        }
     }
 }
 
-/* dx = Σ dy over the windows whose greatest this is. A block takes one plane: each thread owns a
-   run of its positions, reads all windows and takes those that are its own. */
-KERNEL max_pool2d_backward(const real *dy, const int *index, real *dx, i64 planes, i64 inputs,
-                           i64 outputs) {
-    i64 run = (inputs + blockDim.x - 1) / blockDim.x;
-    int begin = (int)least(threadIdx.x * run, inputs), end = (int)least(begin + run, inputs);
+/* dx = Σ dy over the windows whose greatest this is. A block takes one plane, a thread a row of it
+   at a time: of the rows of windows it reads those of which some greatest lies as far down. */
+KERNEL max_pool2d_backward(const real *dy, const int *index, real *dx, i64 planes, i64 h, i64 w,
+                           i64 oh, i64 ow) {
+    SHARED int first[BLOCK];
+    SHARED int last[BLOCK];
     BLOCKS(plane, planes) {
-        real *out = dx + plane * inputs;
-        for (int i = begin; i < end; i++) out[i] = 0;
-        for (i64 i = plane * outputs; i < (plane + 1) * outputs; i++)
-            if (index[i] >= begin && index[i] < end) out[index[i]] += dy[i];
+        real *out = dx + plane * h * w;
+        THREADS(i, h * w) out[i] = 0;
+        for (i64 from = 0; from < oh; from += BLOCK) {
+            int count = (int)least(oh - from, BLOCK);
+            const int *indices = index + (plane * oh + from) * ow;
+            const real *values = dy + (plane * oh + from) * ow;
+            BARRIER;
+            THREADS(row, count) {
+                int low = (int)(h * w), high = -1;
+                for (int i = 0; i < ow; i++) {
+                    int at = indices[row * ow + i];
+                    low = at >= 0 && at < low ? at : low;
+                    high = at > high ? at : high;
+                }
+                first[row] = low / (int)w;
+                last[row] = high < 0 ? -1 : high / (int)w;
+            }
+            BARRIER;
+            THREADS(y, h)
+                for (int row = 0; row < count; row++) {
+                    if (first[row] > y || last[row] < y) continue;
+                    for (int i = 0; i < ow; i++) {
+                        i64 at = indices[row * ow + i];
+                        if (at >= y * w && at < (y + 1) * w) out[at] += values[row * ow + i];
+                    }
+                }
+        }
+        BARRIER;
     }
 }
 

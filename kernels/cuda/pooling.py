@@ -23,9 +23,8 @@ def max_pool2d(x, kernel, stride, padding, dilation, ceil):
 def max_pool2d_backward(dy, index, size):
     """dx = Σ dy over the windows whose greatest each x was        size: (h, w) of x"""
     dx, dy = empty(dy, (*dy.shape[:2], *size), dy.dtype), contiguous(dy)
-    planes, h, w, out_h, out_w = _sizes(dx, dy)
-    sizes = planes, h * w, out_h * out_w
-    device.launch_blocks("pooling", "max_pool2d_backward", planes, dy, index, dx, *sizes)
+    sizes = _sizes(dx, dy)
+    device.launch_blocks("pooling", "max_pool2d_backward", sizes[0], dy, index, dx, *sizes)
     return dx
 
 

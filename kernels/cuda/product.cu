@@ -66,20 +66,26 @@ __device__ inline void product(Space<ROWS, COLUMNS> &space, const real *a, const
         multiply<ALONG, ALONG>(space, a, b, bias, other, y, g, parts);
 }
 
-KERNEL_OF(256, 2) product_128x128(const real *a, const real *b, const real *bias, const real *other,
-                               real *y, struct Product g, i64 parts) {
+KERNEL_OF(256, 2) product_128x128(const real *a, const real *b, const real *bias,
+                                  const real *other, real *y, struct Product g, i64 parts) {
     SHARED Space<128, 128> space;
     product(space, a, b, bias, other, y, g, parts);
 }
 
-KERNEL_OF(128, 3) product_64x128(const real *a, const real *b, const real *bias, const real *other,
-                              real *y, struct Product g, i64 parts) {
+KERNEL_OF(128, 3) product_64x128(const real *a, const real *b, const real *bias,
+                                 const real *other, real *y, struct Product g, i64 parts) {
     SHARED Space<64, 128> space;
     product(space, a, b, bias, other, y, g, parts);
 }
 
-KERNEL_OF(64, 7) product_64x64(const real *a, const real *b, const real *bias, const real *other,
-                            real *y, struct Product g, i64 parts) {
+KERNEL_OF(64, 6) product_32x128(const real *a, const real *b, const real *bias,
+                                const real *other, real *y, struct Product g, i64 parts) {
+    SHARED Space<32, 128> space;
+    product(space, a, b, bias, other, y, g, parts);
+}
+
+KERNEL_OF(64, 6) product_64x64(const real *a, const real *b, const real *bias,
+                               const real *other, real *y, struct Product g, i64 parts) {
     SHARED Space<64, 64> space;
     product(space, a, b, bias, other, y, g, parts);
 }

@@ -35,7 +35,7 @@ template <int ROWS, int COLUMNS> struct Tile {
     static const int a_share = ROWS * DEPTH / team, b_share = COLUMNS * DEPTH / team;
     typedef Worker<a_share, b_share> Member;
 
-    /* The first row and column of a worker; its others follow, each four 16 rows or 32 columns on */
+    /* A worker's first row and column; four follow beside each, and four 16 or 32 further on */
     __device__ static u32 row(u32 worker) {
         return worker / 32 / (COLUMNS / 64) * 32 + worker % 32 / 8 * 4;
     }
@@ -108,14 +108,18 @@ template <int WIDE, int TEAM, int ORDER> struct Matrix {
 
     __device__ void prepare(i64 k, i64 to) {
         THREADS(i, AHEAD)
-            offsets[i] = k + i < to
-                             ? ((k + i) / inner * outer + (k + i) % inner * step) * (i64)sizeof(real)
-                             : -1;
+            offsets[i] = k + i < to ? (i64)sizeof(real) * ((k + i) / inner * outer +
+                                                           (k + i) % inner * step)
+                                    : -1;
     }
 
-    /* The row and the depth of the first of the worker's four values number i */
-    __device__ static int row(int at) { return ORDER == ACROSS ? at % (WIDE / 4) * 4 : at / (DEPTH / 4); }
-    __device__ static int depth(int at) { return ORDER == ACROSS ? at / (WIDE / 4) : at % (DEPTH / 4) * 4; }
+    /* The row and the depth of the first of four values, of all those of the tile the `at`-th */
+    __device__ static int row(int at) {
+        return ORDER == ACROSS ? at % (WIDE / 4) * 4 : at / (DEPTH / 4);
+    }
+    __device__ static int depth(int at) {
+        return ORDER == ACROSS ? at / (WIDE / 4) : at % (DEPTH / 4) * 4;
+    }
 
     __device__ void fetch(u32 worker, int k, real *held) const {
         UNROLL for (int i = 0; i < WIDE * DEPTH / TEAM / 4; i++, held += 4) {

@@ -7,7 +7,7 @@ from flambeau.kernels.cuda import device, source
 from flambeau.kernels.cuda.arrays import empty
 
 # rows and columns of a tile, and the share of the arithmetic's peak that it reaches
-tiles = (128, 128, 1.0), (64, 128, 0.92), (64, 64, 0.84)
+tiles = (128, 128, 1.0), (64, 128, 0.92), (64, 64, 0.84), (32, 128, 0.75)
 
 _PROCESSORS = 132  # multiprocessors to be filled, those of an H100
 _THREADS = 170  # of a multiprocessor, below which each takes as long
