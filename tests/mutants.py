@@ -148,12 +148,12 @@ MUTANTS = [
             "0",
         ),
         (
-            "the bias's gradient assigned",
+            "the rows counted, not summed",
             "linear",
             "linear.cu",
             "column_sums",
-            "y[j] += sum",
-            "y[j] = sum",
+            "parts[i] = sum",
+            "parts[i] = row",
         ),
         (
             "a tile read past its row",
@@ -202,7 +202,7 @@ MUTANTS = [
             "pooling.cu",
             "max_pool2d(",
             "value > most",
-            "value >= most",
+            "value < most",
         ),
         (
             "the last row of windows not read",

@@ -482,6 +482,23 @@ def test_both_forms_of_the_convolution_agree(shape, w_shape, options, tile, part
 
 
 @pytest.mark.parametrize("few", [0, 10**6])
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("size", [(4, 6), (3, 3)])
+def test_joined_convolutions_are_their_concatenation(size, parts, few, monkeypatch):
+    monkeypatch.setattr(conv, "few_channels", few)
+    monkeypatch.setattr(conv, "plan", planned((64, 64), parts))
+    generator = np.random.default_rng(0)
+    shapes = (2, 9, *size), (5, 9, 1, 1), (7, 9, 3, 3), (5,), (7,)
+    x, w, w2, b, b2 = (kernels.to(generator.normal(size=s), "host") for s in shapes)
+    k = kernels.of(x)
+    options = [((1, 1), (0, 0), (1, 1), 1), ((1, 1), (1, 1), (1, 1), 1)]
+    y = k.conv2d_joined([x, x], [w, w2], [b, b2], [(0.0, None), (None, 1.0)], options)
+    one = np.maximum(k.conv2d(x, w, b, *options[0]).get(), 0)
+    two = np.minimum(k.conv2d(x, w2, b2, *options[1]).get(), 1)
+    np.testing.assert_allclose(y.get(), np.concatenate([one, two], 1), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("few", [0, 10**6])
 def test_a_padding_of_four_sides_is_that_of_a_padded_image(few, monkeypatch):
     monkeypatch.setattr(conv, "few_channels", few)
     generator = np.random.default_rng(0)

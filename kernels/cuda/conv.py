@@ -24,25 +24,26 @@ def conv2d_fused(x, w, b, other, low, high, stride, padding, dilation, groups):
     """y = clamp(conv2d(x, w, b) + other, low, high)        other, low, high may be None"""
     x, w = contiguous(x), contiguous(w)
     other = None if other is None else contiguous(other)
-    n, _, *size = x.shape
-    k, _, *window = w.shape
-    top, left, bottom, right = padding if len(padding) == 4 else (*padding, *padding)
-    out = [
-        (size[i] + (top + bottom, left + right)[i] - dilation[i] * (window[i] - 1) - 1) // stride[i]
-        + 1
-        for i in (0, 1)
-    ]
+    numbers = _padded(x, w, stride, padding, dilation, groups)
+    n, k, out = numbers[0], numbers[4], numbers[7:9]
     y = empty(x, (n, k, *out), x.dtype)
-    bounds = -math.inf if low is None else low, math.inf if high is None else high
-    numbers = _numbers(x, w, y, stride, (top, left), dilation, groups)
-    _forward(x, w, b, other, y, bounds, numbers)
+    _forward(x, w, b, other, y, _limits(low, high), numbers)
     return y
 
 
 def conv2d_joined(xs, ws, bs, bounds, options):
     """y = conv2d_fused(x, w, b, None, *bounds, *options) of each, one after another as channels"""
-    parts = zip(xs, ws, bs, bounds, options, strict=True)
-    return concatenate([conv2d_fused(x, w, b, None, *lh, *o) for x, w, b, lh, o in parts], 1)
+    parts = list(zip(xs, ws, bs, bounds, options, strict=True))
+    numbers = [_padded(x, w, *o) for x, w, _, _, o in parts]
+    if any(_made("forward", few_channels, None, *each) is None for each in numbers):
+        return concatenate([conv2d_fused(x, w, b, None, *lh, *o) for x, w, b, lh, o in parts], 1)
+    n, out, whole, first = numbers[0][0], numbers[0][7:9], sum(each[4] for each in numbers), 0
+    y = empty(xs[0], (n, whole, *out), xs[0].dtype)
+    for (x, w, b, lh, _), each in zip(parts, numbers, strict=True):
+        arrays = contiguous(w), contiguous(x), b, None, y
+        _product("forward", arrays, _limits(*lh), each, (first, whole))
+        first += each[4]
+    return y
 
 
 def conv2d_chained(x, w, b, bounds, taps, last_b, last_bounds, options):
@@ -105,6 +106,21 @@ def _numbers(image, w, result, stride, padding, dilation, groups):
     return n, c, height, width, k, p, q, out_h, out_w, *stride, *padding, *dilation, groups
 
 
+def _padded(x, w, stride, padding, dilation, groups):
+    """The numbers of conv2d(x, w) with a padding (h, w), or (top, left, bottom, right)."""
+    (n, c, *size), (k, _, *window) = x.shape, w.shape
+    top, left, bottom, right = padding if len(padding) == 4 else (*padding, *padding)
+    out = [
+        (size[i] + more - dilation[i] * (window[i] - 1) - 1) // stride[i] + 1
+        for i, more in enumerate((top + bottom, left + right))
+    ]
+    return n, c, *size, k, *window, *out, *stride, top, left, *dilation, groups
+
+
+def _limits(low, high):
+    return -math.inf if low is None else low, math.inf if high is None else high
+
+
 def _forward(image, w, b, other, result, bounds, numbers):
     """result = clamp(image * w + b + other, *bounds)"""
     if not _product("forward", (w, image, b, other, result), bounds, numbers):
@@ -124,12 +140,15 @@ def _filter(image, result, dw, numbers):
         device.launch_blocks("conv", "conv2d_filter", dw.size, image, result, dw, *numbers)
 
 
-def _product(direction, arrays, bounds, numbers):
-    """By conv_product.cu, in parts that are joined; False where a thread an element serves."""
-    made = _made(direction, few_channels, *numbers)
+def _product(direction, arrays, bounds, numbers, place=None):
+    """By conv_product.cu, in parts that are joined; False where a thread an element serves.
+
+    place: the first of y's channels that are written and the number of all, None for all of them
+    """
+    made = _made(direction, few_channels, place, *numbers)
     if made is None:
         return False
-    kind, record, channels, inner, sizes = made
+    kind, record, size, sizes, joined = made
     (rows, columns), parts, blocks = plan(*sizes)
     a, image, b, other, y = arrays
     if kind == "points" and int(image.gpudata or 0) % 16:
@@ -138,36 +157,35 @@ def _product(direction, arrays, bounds, numbers):
     if parts == 1:
         arguments = *arrays, record, 1, *bounds
     else:
-        target = empty(y, (parts, y.size), y.dtype)
+        record = _made(direction, few_channels, None, *numbers)[1]
+        target = empty(y, (parts, size), y.dtype)
         arguments = a, image, None, None, target, record, parts, *UNBOUNDED
     device.launch_blocks("conv_product", kernel, blocks, *arguments)
     if parts > 1:
-        join(target, b, other, y, channels, inner, *bounds)
+        join(target, b, other, y, *joined, *bounds)
     return True
 
 
 @functools.lru_cache(4096)
-def _made(direction, few, *numbers):
-    """The kind of a product, its record, the channels and the plane of y, the sizes for plan."""
+def _made(direction, few, place, *numbers):
+    """The kind of a product, its record, the size of y, the sizes for plan and those for join."""
     n, c, h, w, k, p, q, oh, ow, *pairs, groups = numbers
     cg, kg = c // groups, k // groups
     if (cg if direction == "data" else kg) < few or p + q >= 63:
         return None
     fields = _FIELDS[direction](n, c, h, w, k, p, q, oh, ow, *pairs, groups, cg, kg)
     rows, columns, depth = fields["rows"], fields["columns"], fields["depth"]
-    inner, outer = fields["y_inner"], fields["y_outer"]
-    steps = fields["y_row"], fields["y_group"], inner, outer, columns
-    fields |= {
-        "groups": groups,
-        "size": n * k * oh * ow if direction == "forward" else n * c * h * w,
-        "y_fours": int(not any(step % 4 for step in steps)),
-    }
-    if direction == "filter":
-        fields["size"] = k * cg * p * q
+    inner, (first, whole) = fields["y_inner"], place or (0, groups * rows)
+    fields |= {"groups": groups, "size": groups * rows * columns, "y_first": first * inner}
+    if direction != "filter":
+        fields["y_outer"] = whole * inner
+    steps = ("y_row", "y_group", "y_inner", "y_outer", "y_first", "columns")
+    fields["y_fours"] = int(not any(fields[step] % 4 for step in steps))
     one = p == q == 1 and pairs[:4] == [1, 1, 0, 0]  # a point moves nothing
     kind = "taps" if direction == "filter" else "points" if one and h * w % 4 == 0 else "pixels"
     record = source.record("conv_product", "Convolution", **fields)
-    return kind, record, groups * rows, inner, (rows, columns, depth, groups)
+    joined = groups * rows, inner, first * inner, whole * inner
+    return kind, record, fields["size"], (rows, columns, depth, groups), joined
 
 
 def _forward_fields(n, c, h, w, k, p, q, oh, ow, sh, sw, ph, pw, dh, dw, groups, cg, kg):
@@ -181,7 +199,7 @@ def _forward_fields(n, c, h, w, k, p, q, oh, ow, sh, sw, ph, pw, dh, dw, groups,
         p_h=oh, p_w=ow, p_outer=c * plane,
         p_step_h=sh, p_start_h=-ph, p_step_w=sw, p_start_w=-pw,
         tap_h=p, tap_w=q, tap_outer=plane, tap_step_h=dh, tap_step_w=dw,
-        y_group=kg * out, y_row=out, y_inner=out, y_outer=k * out,
+        y_group=kg * out, y_row=out, y_inner=out,
     )  # fmt: skip
 
 
@@ -196,7 +214,7 @@ def _data_fields(n, c, h, w, k, p, q, oh, ow, sh, sw, ph, pw, dh, dw, groups, cg
         p_h=h, p_w=w, p_outer=k * out,
         p_step_h=1, p_start_h=ph, p_step_w=1, p_start_w=pw,
         tap_h=p, tap_w=q, tap_outer=out, tap_step_h=-dh, tap_step_w=-dw,
-        y_group=cg * plane, y_row=plane, y_inner=plane, y_outer=c * plane,
+        y_group=cg * plane, y_row=plane, y_inner=plane,
     )  # fmt: skip
 
 
@@ -227,4 +245,4 @@ def _bias(dy, db):
     parts = empty(dy, (count, k), dy.dtype)
     sizes = n, k, height * width, count
     device.launch_blocks("conv", "conv2d_bias", k * count, dy, parts, *sizes)
-    join(parts, None, db, db, k, 1)
+    join(parts, None, db, db, k, 1, 0, k)

@@ -17,14 +17,14 @@
 
 /* The sizes of the product; where a lies (the numbers of Matrix); the image, h x w values with
    strides; how the pixels p_... step through it; the taps; and where y lies: column c of row r of
-   a group at c / y_inner * y_outer + c % y_inner + r * y_row. */
+   a group at c / y_inner * y_outer + c % y_inner + r * y_row from y_first on. */
 struct Convolution {
     i64 groups, rows, columns, depth, size;
     i64 a_group, a_row, a_inner, a_outer, a_step, a_order;
     i64 image_group, h, w, stride_h, stride_w;
     i64 p_h, p_w, p_outer, p_step_h, p_start_h, p_step_w, p_start_w;
     i64 tap_h, tap_w, tap_outer, tap_step_h, tap_step_w;
-    i64 y_group, y_row, y_inner, y_outer, y_fours;
+    i64 y_group, y_row, y_inner, y_outer, y_first, y_fours;
 };
 
 /* The place of a tap or a pixel: bytes from the first value, and bits. */
@@ -160,7 +160,7 @@ __device__ inline void multiply(Shared<ROWS, COLUMNS> &shared, const real *a, co
                 i64 r = row + Tiles::row(worker) + i / 4 * 16 + i % 4;
                 if (r >= g.rows) continue;
                 real bias = b ? b[group * g.rows + r] : 0;
-                i64 start = part * g.size + group * g.y_group + r * g.y_row;
+                i64 start = part * g.size + g.y_first + group * g.y_group + r * g.y_row;
                 UNROLL for (int half = 0; half < 2; half++) {
                     int c = Tiles::column(worker) + 32 * half;
                     const real *sum = &mine[OWN(worker)].sum[i][4 * half];

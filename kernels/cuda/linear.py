@@ -3,7 +3,9 @@
 from flambeau.kernels.cuda import device
 from flambeau.kernels.cuda.activation import relu, relu_backward
 from flambeau.kernels.cuda.arrays import contiguous, empty
-from flambeau.kernels.cuda.product import product
+from flambeau.kernels.cuda.product import join, product
+
+_THREADS = 65536  # sums of fewer columns are taken in parts, a thread each
 
 
 def linear(x, w, b):
@@ -33,9 +35,18 @@ def linear_backward(x, dy, w, dw, db, want_dx):
     if dw is not None:
         product(dy, x, None, dw, dw, (o, i, rows), (1, o), (i, 1))
     if db is not None:
-        device.launch_blocks("linear", "column_sums", o, dy, db, rows, o)
+        _column_sums(dy, db, rows, o)
     if not want_dx:
         return None
     dx = empty(x, x.shape, x.dtype)
     product(dy, w, None, None, dx, (rows, i, o), (o, 1), (i, 1))
     return dx
+
+
+def _column_sums(x, y, rows, columns):
+    """y += Σ x[:, j], in parts of the rows where there are few columns"""
+    count = max(1, min(rows // 8, _THREADS // max(columns, 1)))
+    parts = empty(x, (count, columns), x.dtype)
+    arguments = x, parts, rows, columns, count
+    device.launch("linear", "column_sums", count * columns, *arguments)
+    join(parts, None, y, y, columns, 1, 0, columns)

@@ -90,13 +90,15 @@ KERNEL_OF(64, 6) product_64x64(const real *a, const real *b, const real *bias,
     product(space, a, b, bias, other, y, g, parts);
 }
 
-/* y[i] = clamp(Σ parts[:, i] + b[channel] + other[i], low, high): y (n, channels, inner), b and
-   other may be null, other may be y */
+/* y = clamp(Σ parts + b[channel] + other, low, high): parts (count, n, channels, inner), b and other
+   may be null, other may be y. Image i is at first + i outer in y and in other. */
 KERNEL join(const real *parts, const real *b, const real *other, real *y, i64 size, i64 count,
-            i64 channels, i64 inner, real low, real high) {
+            i64 channels, i64 inner, i64 first, i64 outer, real low, real high) {
+    i64 image = channels * inner;
     STRIDED(i, size) {
-        real sum = (b ? b[i / inner % channels] : 0) + (other ? other[i] : 0);
+        i64 at = outer == image ? i : i / image * outer + i % image + first;
+        real sum = (b ? b[i / inner % channels] : 0) + (other ? other[at] : 0);
         for (i64 part = 0; part < count; part++) sum += parts[part * size + i];
-        y[i] = sum < low ? low : sum > high ? high : sum;
+        y[at] = sum < low ? low : sum > high ? high : sum;
     }
 }

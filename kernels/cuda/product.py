@@ -32,13 +32,17 @@ def product(a, b, bias, other, y, sizes, a_strides, b_strides):
         return
     target = empty(y, (parts, m, n), y.dtype)
     device.launch_blocks("product", kernel, blocks, a, b, None, None, target, numbers, parts)
-    join(target, bias, other, y, n, 1)
+    join(target, bias, other, y, n, 1, 0, n)
 
 
-def join(parts, b, other, y, channels, inner, low=-math.inf, high=math.inf):
-    """y = clamp(Σ parts + b + other, low, high): y (n, channels, inner), b a value a channel"""
-    options = y.size, parts.shape[0], channels, inner, low, high
-    device.launch("product", "join", y.size, parts, b, other, y, *options)
+def join(parts, b, other, y, channels, inner, first, outer, low=-math.inf, high=math.inf):
+    """y = clamp(Σ parts + b + other, low, high): parts of (n, channels, inner), b a value a channel
+
+    The channels are those of y, whose images are `outer` apart, from value `first` of each image.
+    """
+    size = parts.size // parts.shape[0]
+    options = size, parts.shape[0], channels, inner, first, outer, low, high
+    device.launch("product", "join", size, parts, b, other, y, *options)
 
 
 @functools.lru_cache(4096)
