@@ -2,19 +2,19 @@
 #include "kernel.h"
 
 KERNEL relu(const real *x, real *y, i64 n) {
-    STRIDED(i, n) y[i] = x[i] <= 0 ? 0 : x[i];
+    all_values(n, y, [](real a) { return a <= 0 ? (real)0 : a; }, x);
 }
 
 KERNEL relu_backward(const real *x, const real *dy, real *dx, i64 n) {
-    STRIDED(i, n) dx[i] = x[i] > 0 ? dy[i] : 0;
+    all_values(n, dx, [](real a, real d) { return a > 0 ? d : (real)0; }, x, dy);
 }
 
 KERNEL clamp(const real *x, real *y, i64 n, real low, real high) {
-    STRIDED(i, n) y[i] = x[i] < low ? low : x[i] > high ? high : x[i];
+    all_values(n, y, [=](real a) { return a < low ? low : a > high ? high : a; }, x);
 }
 
 KERNEL clamp_backward(const real *x, const real *dy, real *dx, i64 n, real low, real high) {
-    STRIDED(i, n) dx[i] = x[i] > low && x[i] < high ? dy[i] : 0;
+    all_values(n, dx, [=](real a, real d) { return a > low && a < high ? d : (real)0; }, x, dy);
 }
 
 KERNEL leaky_relu(const real *x, real *y, i64 n, real slope) {

@@ -2,11 +2,11 @@
 #include "kernel.h"
 
 KERNEL add(const real *x, const real *x2, real *y, i64 n) {
-    STRIDED(i, n) y[i] = x[i] + x2[i];
+    all_values(n, y, [](real a, real b) { return a + b; }, x, x2);
 }
 
 KERNEL mul(const real *x, const real *x2, real *y, i64 n) {
-    STRIDED(i, n) y[i] = x[i] * x2[i];
+    all_values(n, y, [](real a, real b) { return a * b; }, x, x2);
 }
 
 /* NaN stays NaN. */
@@ -28,7 +28,7 @@ KERNEL maximum_backward(const real *dy, const int *index, real *dx, i64 n, i64 n
 }
 
 KERNEL affine(const real *x, real *y, i64 n, real scale, real shift) {
-    STRIDED(i, n) y[i] = scale * x[i] + shift;
+    all_values(n, y, [=](real a) { return scale * a + shift; }, x);
 }
 
 /* y = x w[c] + b[c]: x (n, c, inner), w and b may be null */

@@ -16,6 +16,8 @@
                    once on a multiprocessor in single precision, for half as many in double
    WORKERS(i, n)   for each worker i < n that this thread plays; its values are in mine[OWN(i)] of
                    an array mine[PLAYED(n)]
+   all_values      y[i] = f(x[i], ...) for each i < n, four at a time: STRIDED where memory is the
+                   limit; row_values likewise LANE
    Four            four values that lie together, moved at once: 16 bytes aligned
    UNROLL          before a loop whose index must be known when it is compiled
    block_sum, block_max   over one value a thread, in a fixed order, to every thread
@@ -68,6 +70,35 @@ struct alignas(16) Four {
 };
 
 __device__ inline bool aligned(const void *x) { return (unsigned long long)x % 16 == 0; }
+
+/* y[i] = f(x[i], ...) for i < n, dealt to `step` threads of which this is the `first`, four values
+   at a time where all arrays are aligned: so many bytes must be under way to fill the memory. */
+template <typename F, typename... X>
+__device__ inline void pointwise(i64 first, i64 step, i64 n, real *y, F f, const X *...x) {
+    i64 fours = aligned(y) && (aligned(x) && ...) ? n / 4 : 0;
+    for (i64 i = first; i < fours; i += step) {
+        Four out;
+        auto each = [&](const auto &...four) {
+            UNROLL for (int j = 0; j < 4; j++) out.v[j] = f(four.v[j]...);
+        };
+        each(((const Four *)x)[i]...);
+        ((Four *)y)[i] = out;
+    }
+    for (i64 i = 4 * fours + first; i < n; i += step) y[i] = f(x[i]...);
+}
+
+/* y[i] = f(x[i], ...) for each i < n, dealt to all threads as by STRIDED */
+template <typename F, typename... X>
+__device__ inline void all_values(i64 n, real *y, F f, const X *...x) {
+    i64 first = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    pointwise(first, (i64)gridDim.x * blockDim.x, n, y, f, x...);
+}
+
+/* y[i] = f(x[i], ...) for each i < n, dealt as by LANE */
+template <typename F, typename... X>
+__device__ inline void row_values(u32 lanes, i64 n, real *y, F f, const X *...x) {
+    pointwise(threadIdx.x % lanes, lanes, n, y, f, x...);
+}
 
 /* The sum of one value a thread; shared has BLOCK places and is free again afterwards. */
 __device__ inline real block_sum(real value, real *shared) {

@@ -70,11 +70,13 @@ KERNEL batch_norm(const real *x, const real *other, const real *w, const real *b
     ROWS(plane, planes, lanes) {
         i64 k = plane % c, start = plane * inner;
         real centre = mean[k], scale = inv_std[k] * (w ? w[k] : 1), shift = b ? b[k] : 0;
-        LANE(j, inner, lanes) {
-            real v = (x[start + j] - centre) * scale + shift;
-            if (other) v += other[start + j];
-            y[start + j] = relu && v <= 0 ? 0 : v;
-        }
+        auto norm = [=](real a, real more) {
+            real v = (a - centre) * scale + shift + more;
+            return relu && v <= 0 ? (real)0 : v;
+        };
+        auto alone = [=](real a) { return norm(a, 0); };
+        if (other) row_values(lanes, inner, y + start, norm, x + start, other + start);
+        else row_values(lanes, inner, y + start, alone, x + start);
     }
 }
 
@@ -125,12 +127,13 @@ KERNEL batch_norm_backward(const real *x, const real *y, const real *dy, const r
         i64 k = plane % c, start = plane * inner;
         real centre = mean[k], scale = inv_std[k] * (w ? w[k] : 1);
         real shift = sums ? sums[k] / m : 0, slope = sums ? inv_std[k] * sums[c + k] / m : 0;
-        LANE(j, inner, lanes) {
-            i64 i = start + j;
-            real d = !y || y[i] > 0 ? dy[i] : 0;
-            if (dother) dother[i] = d;
-            dx[i] = (d - shift - (x[i] - centre) * slope) * scale;
-        }
+        auto held = [](real v, real d) { return v > 0 ? d : (real)0; };
+        auto grad = [=](real a, real d) { return (d - shift - (a - centre) * slope) * scale; };
+        auto both = [=](real a, real v, real d) { return grad(a, held(v, d)); };
+        const real *xs = x + start, *ys = y + start, *dys = dy + start;
+        if (dother) row_values(lanes, inner, dother + start, held, ys, dys);
+        if (y) row_values(lanes, inner, dx + start, both, xs, ys, dys);
+        else row_values(lanes, inner, dx + start, grad, xs, dys);
     }
 }
 
