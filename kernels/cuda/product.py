@@ -10,7 +10,7 @@ from flambeau.kernels.cuda.arrays import empty
 tiles = (128, 128, 1.0), (64, 128, 0.92), (64, 64, 0.84), (32, 128, 0.75)
 
 _PROCESSORS = 132  # multiprocessors to be filled, those of an H100
-_THREADS = 170  # of a multiprocessor, below which each takes as long
+_THREADS = 384  # of a multiprocessor, below which each takes as long
 _STEP = 8  # DEPTH of product.h
 _LEAST = 64  # the least depth of a part
 _START = 40  # what a tile costs besides, in depths
