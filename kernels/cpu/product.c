@@ -13,6 +13,7 @@
 enum {
   SLICE = 512,
   LEFT_BLOCK = (384 << 10) / sizeof(real),
+  IN_CACHE = (256 << 10) / sizeof(real),
   FEW_COLUMNS = 128 /* so few that the rows of a are better read in place */
 };
 
@@ -66,6 +67,12 @@ static void panel_product(const struct product *p, i64 first, i64 end, i64 j, i6
   }
 }
 
+/* Whether the left factor is read so seldom, or lies so near, that it need not be packed. */
+INLINE i64 read_in_place(const struct product *p, struct matrix a) {
+  i64 few = p->low && p->m * p->depth <= IN_CACHE ? 2 * FEW_COLUMNS : FEW_COLUMNS;
+  return a.column == 1 && p->n <= few;
+}
+
 /* The same where the rows of a are read in place. */
 static void panel_in_place(const struct product *p, i64 first, i64 end, i64 j, i64 terms,
                            struct matrix a, const real *right, const real *next, int add) {
@@ -84,7 +91,7 @@ static void panel_in_place(const struct product *p, i64 first, i64 end, i64 j, i
 static void high_slice(const struct product *p, i64 terms, struct matrix a, struct matrix b,
                        int add, real *work) {
   enum { TOGETHER = 4 * TILE_COLUMNS };
-  i64 panels = pieces(p->m, TILE_ROWS), in_place = a.column == 1 && p->n <= FEW_COLUMNS;
+  i64 panels = pieces(p->m, TILE_ROWS), in_place = read_in_place(p, a);
   i64 apart = p->packed ? p->depth : terms; /* panels, in rows of them */
   real *packed = work, *left = work + p->terms * pieces(p->n, TILE_COLUMNS) * TILE_COLUMNS;
   const real *right = p->packed ? b.at : packed;
@@ -114,10 +121,11 @@ static void high_slice(const struct product *p, i64 terms, struct matrix a, stru
 static void low_slice(const struct product *p, i64 terms, struct matrix a, struct matrix b,
                       int add, real *work) {
   i64 panels = p->panels, ahead = b.row == 1 && terms == p->depth ? fetched(terms) : b.column;
+  i64 in_place = read_in_place(p, a);
   real *left = work, *packed = work + left_size(p);
   packed += omp_get_thread_num() * p->terms * TILE_COLUMNS;
 #pragma omp for schedule(static)
-  for (i64 first = 0; first < panels; first += 4) {
+  for (i64 first = 0; first < (in_place ? 0 : panels); first += 4) {
     i64 row = panel_row(p->m, first);
     pack_left((struct matrix){a.at + row * a.row, a.row, a.column}, p->m, first,
               min_i64(first + 4, panels), terms, left + first * terms * LEFT_PITCH);
@@ -131,7 +139,10 @@ static void low_slice(const struct product *p, i64 terms, struct matrix a, struc
     else
       pack_right((struct matrix){b.at + j * b.column, b.row, b.column},
                  min_i64(p->n - j, TILE_COLUMNS), terms, packed);
-    panel_product(p, 0, panels, j, terms, left, right, (struct ahead){next, ahead}, add);
+    if (in_place)
+      panel_in_place(p, 0, panels, j, terms, a, right, next, add);
+    else
+      panel_product(p, 0, panels, j, terms, left, right, (struct ahead){next, ahead}, add);
   }
 }
 
