@@ -389,6 +389,29 @@ def test_weights_that_are_trained_are_not_kept_between_steps():
     assert len(made) == 8 and list(weights._kept[id(w)].made) == ["forward"]
 
 
+def test_weights_that_always_change_are_seldom_looked_at_and_kept_again_later(monkeypatch):
+    weights = pytest.importorskip("flambeau.kernels.cpu.weights")
+    looks, look = [], weights.fingerprint
+    monkeypatch.setattr(weights, "fingerprint", lambda w: looks.append(1) or look(w))
+    w, made = draw(18, 4, 3, 3), []
+
+    def used(w):
+        return weights.kept(w, "key", lambda w: made.append(1) or w.copy())
+
+    for _ in range(weights.TRAINED + 8 * weights.SELDOM):
+        w += 1
+        assert (used(w) == w).all()
+    assert weights.TRAINED < len(looks) < weights.TRAINED + 10
+    for _ in range(2 * weights.SELDOM):  # trained no more
+        used(w)
+    made.clear()
+    for _ in range(5):
+        assert (used(w) == w).all()
+    assert not made
+    w += 1
+    assert (used(w) == w).all() and made
+
+
 @pytest.mark.filterwarnings("ignore:Setting the (shape|dtype)")  # which later NumPys discourage
 def test_weights_that_change_their_type_or_shape_in_place_are_their_own():
     cpu = pytest.importorskip("flambeau.kernels.cpu")

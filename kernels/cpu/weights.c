@@ -52,22 +52,38 @@ static void pack_lanes(const struct packing *s, const real *w, i64 pair, i64 lin
   for (i64 l = 0; l < LANES; l++)
     v[l] = l < lines ? load(w + l * s->out + pair) : (vec){0};
   transpose(v);
+  i64 i = pair / s->taps, t = pair % s->taps;
   for (i64 l = 0; l < LANES; l++) {
-    i64 i = (pair + l) / s->taps, t = (pair + l) % s->taps;
     store(to + (t * s->ins + i) * PANEL, v[l]);
+    if (++t == s->taps) t = 0, i++;
   }
+}
+
+/* LANES results from o on, of the first LANES taps of source i, which lie together in reverse. */
+static void pack_reversed(const struct packing *s, const real *w, i64 i, real *to) {
+  vec v[LANES];
+#pragma GCC unroll 16
+  for (i64 l = 0; l < LANES; l++) v[l] = load(w + l * s->out + i * s->in - (LANES - 1));
+  transpose(v);
+  for (i64 l = 0; l < LANES; l++) store(to + ((LANES - 1 - l) * s->ins + i) * PANEL, v[l]);
 }
 
 /* Half a panel: LANES results, of which `lines` are there. */
 static void pack_half(const struct packing *s, const real *w, i64 lines, real *to) {
-  i64 pairs = s->ins * s->taps, pair = 0;
+  i64 pairs = s->ins * s->taps, pair = 0, whole = lines == LANES;
   if (s->tap == 1 && s->in == s->taps)
     for (; pair + LANES <= pairs; pair += LANES) pack_lanes(s, w, pair, lines, to);
-  for (; pair < pairs; pair++) {
-    i64 i = pair / s->taps, t = pair % s->taps;
-    const real *from = w + i * s->in + t * s->tap;
-    real *at = to + (t * s->ins + i) * PANEL;
-    for (i64 l = 0; l < LANES; l++) at[l] = l < lines ? from[l * s->out] : 0;
+  i64 reversed = whole && s->tap == -1 && s->taps >= LANES ? LANES : 0;
+  for (i64 i = pair / s->taps, t = pair % s->taps; i < s->ins; i++, t = 0) {
+    if (reversed) pack_reversed(s, w, i, to), t = LANES;
+    for (; t < s->taps; t++) {
+      const real *from = w + i * s->in + t * s->tap;
+      real *at = to + (t * s->ins + i) * PANEL;
+      if (whole && s->out == 1)
+        store(at, load(from));
+      else
+        for (i64 l = 0; l < LANES; l++) at[l] = l < lines ? from[l * s->out] : 0;
+    }
   }
 }
 

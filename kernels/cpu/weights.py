@@ -9,6 +9,8 @@ from flambeau.kernels import reference
 from flambeau.kernels.cpu import memory, native
 
 HASHED = 1 << 16  # bytes hashed in one go by a thread
+TRAINED = 16  # times made anew one after another: the weights change at every step
+SELDOM = 4  # of so many times, those are then looked at once
 
 _kept = {}  # what identifies the weights -> Kept
 
@@ -16,12 +18,12 @@ _kept = {}  # what identifies the weights -> Kept
 class Kept:
     """What was made of one array: {key: array}, right as long as its fingerprint stays the same.
 
-    seen: {key: the fingerprint when it was last made}
+    seen: {key: the fingerprint when it was last made}. anew: how often in turn it was not kept.
     """
 
     def __init__(self, owner, identity):
         self.reference = weakref.ref(owner, lambda _: _kept.pop(identity, None))
-        self.fingerprint, self.made, self.seen = None, {}, {}
+        self.fingerprint, self.made, self.seen, self.anew = None, {}, {}, 0
 
 
 def cannot_change(w):
@@ -54,20 +56,25 @@ def owner_of(w):
 def kept(w, key, make):
     """make(w) for these weights, kept under the key from the second time on that they are the same.
 
-    So what is trained, and other at every step, takes no memory between its uses.
+    So what is trained, and other at every step, takes no memory between its uses, and after a while
+    most uses do not even look whether it is the same.
     """
     owner, identity = owner_of(w)
     entry = _kept.get(identity)
     if entry is None or entry.reference() is not owner:
         entry = _kept[identity] = Kept(owner, identity)
+    if entry.anew > TRAINED and entry.anew % SELDOM:
+        entry.anew += 1
+        return make(reference.contiguous(w))
     found = fingerprint(w)
     if found != entry.fingerprint:
         entry.made, entry.fingerprint = {}, found
     made = entry.made.get(key)
+    entry.anew = 0 if made is not None else entry.anew + 1
     if made is None:
         made = make(reference.contiguous(w))
         if found[0] is None or entry.seen.get(key) == found:
-            entry.made[key] = made
+            entry.made[key], entry.anew = made, 0
         entry.seen[key] = found
     return made
 
