@@ -19,7 +19,7 @@ def signature(function):
 
 def test_the_packages_offer_the_same_functions_with_the_same_signatures():
     names = {name: set(package.__all__) for name, package in PACKAGES.items()}
-    only_cuda = {"device_of", "to_device", "wrap"}
+    only_cuda = {"device_of", "is_on", "to_device", "wrap"}
     assert names["reference"] == names["cpu"] == names["cuda"] - only_cuda
     for name in sorted(names["reference"]):
         functions = {key: getattr(package, name) for key, package in PACKAGES.items()}
@@ -36,6 +36,7 @@ def test_the_array_decides():
     assert kernels.of(host) is PACKAGES["cuda"]
     assert kernels.device(host) == "host" and kernels.device(x) == "cpu"
     assert (kernels.to(host, "cpu") == x).all()
+    assert kernels.to(host, "host") is host and kernels.to(x, "cpu") is x
     with kernels.use("reference"):
         assert kernels.of(x) is PACKAGES["reference"]
     with pytest.raises(
@@ -44,6 +45,30 @@ def test_the_array_decides():
         kernels.to(x, "tpu")
     with pytest.raises(TypeError, match="must be an ndarray or a GPUArray — got list"):
         kernels.of([1.0])
+
+
+@pytest.mark.cuda
+def test_an_array_that_is_on_the_gpu_in_use_stays_where_it_is():
+    x = kernels.to(np.ones(3, "f4"), "cuda")
+    assert kernels.to(x, "cuda") is x and kernels.to(x, kernels.device(x)) is x
+
+
+@pytest.mark.parametrize("name", ["reference", "cpu"])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8"])
+@pytest.mark.parametrize("value", [0, 3])
+def test_fill_writes_the_array_and_nothing_beside_it(name, dtype, value):
+    for length in 1, 5, 600_001:
+        memory = np.full((length + 2, 2), 7, dtype)
+        flat = memory.reshape(-1)
+        for part in flat[1:-1], memory[1:-1], memory[1:-1, 1]:
+            memory[...] = 7
+            expected = memory.copy()
+            start = part.__array_interface__["data"][0] - memory.__array_interface__["data"][0]
+            step = part.strides[-1] // memory.itemsize
+            at = start // memory.itemsize + step * np.arange(part.size)
+            expected.reshape(-1)[at] = value
+            PACKAGES[name].fill(part, value)
+            np.testing.assert_array_equal(memory, expected)
 
 
 def python(code, **environment):

@@ -25,6 +25,7 @@ from flambeau.kernels.cpu.arrays import (
     contiguous,
     copy,
     empty,
+    fill,
     split,
 )
 from flambeau.kernels.cpu.conv import (
@@ -128,7 +129,6 @@ from flambeau.kernels.reference.arrays import (
     accumulate,
     array,
     assign,
-    fill,
     numpy,
     zeros,
 )

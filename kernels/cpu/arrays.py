@@ -4,6 +4,8 @@ import numpy as np
 
 from flambeau.kernels.cpu import layout, memory, native
 
+SHARED = 1 << 18  # numbers that all threads clear together
+
 
 def empty(like, shape, dtype):
     """A new array of any contents."""
@@ -18,6 +20,14 @@ def contiguous(x):
 def copy(x):
     """A new array with the values of x in C order."""
     return memory.copy(x)
+
+
+def fill(dst, value):
+    """dst[...] = value"""
+    if value == 0 and dst.size > SHARED and native.takes(dst) and dst.flags.carray:
+        native.call("clear", dst, dst.size)
+    else:
+        dst[...] = value
 
 
 def cast(x, dtype):

@@ -42,7 +42,7 @@ from flambeau.kernels.cuda.conv import (
     conv_transpose2d,
     conv_transpose2d_backward,
 )
-from flambeau.kernels.cuda.device import device_of, to_device
+from flambeau.kernels.cuda.device import device_of, is_on, to_device
 from flambeau.kernels.cuda.dropout import dropout
 from flambeau.kernels.cuda.elementwise import (
     abs,
@@ -161,6 +161,7 @@ __all__ = [
     "cross_entropy_backward",
     "cross_entropy_losses",
     "device_of",
+    "is_on",
     "dropout",
     "elu",
     "elu_backward",

@@ -136,6 +136,14 @@ def _allowed(dtype):
     return str(dtype) if dtype in _FLOATS else "float32 or float64"
 
 
+def is_on(x, where):
+    """True when x lies on the device of that name; "cuda" is the GPU in use."""
+    place = of(x)
+    if where == "cuda" and place is not host:
+        return place is gpu.get(None)
+    return _name(place) == where
+
+
 def _name(place):
     return "host" if place is host else repr(place)
 
