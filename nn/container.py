@@ -179,7 +179,8 @@ def spent(module):
 
 def as_it_is(module, *kinds):
     """True for a module of just such a class whose methods nobody has put others in place of."""
-    return type(module) in kinds and not {"forward", "backward"} & vars(module).keys()
+    own = vars(module) if type(module) in kinds else ("forward",)
+    return "forward" not in own and "backward" not in own
 
 
 def overlapping(named):
@@ -192,11 +193,19 @@ def overlapping(named):
     """
     holders, found = {}, set()
     for name, module in named.items():
-        for part in module.modules():
-            first = holders.setdefault(id(part), name)
-            if first != name:
-                found |= {first, name}
+        _hold(module, name, holders, found)
     return found
+
+
+def _hold(module, name, holders, found):
+    other = holders.get(id(module))
+    if other == name:
+        return
+    if other is not None:
+        found |= {other, name}
+    holders[id(module)] = name
+    for _, child in module.children():
+        _hold(child, name, holders, found)
 
 
 def _repeats(modules):

@@ -71,12 +71,12 @@ class Sequential(Container):
         if not self.inner:
             items = items[:-1]  # the last y is the caller's, who may change it
         for i, (name, relu) in enumerate(items):
-            if name in shared or not as_it_is(relu, ReLU):
+            if type(relu) is not ReLU or name in shared or not as_it_is(relu, ReLU):
                 continue
-            behind, before = items[i + 1 : i + 2], items[i - 1 : i] if i else []
-            takers = [n for n, m in behind if n not in shared and takes_before(m)]
-            takers += [n for n, m in before if n not in shared and takes_behind(m)]
-            found |= {taker: name for taker in takers[:1]}
+            for j, takes in (i + 1, takes_before), (i - 1, takes_behind):
+                if 0 <= j < len(items) and items[j][0] not in shared and takes(items[j][1]):
+                    found[items[j][0]] = name
+                    break
         return found
 
     def backward(self, x, dy):
