@@ -113,22 +113,22 @@ class Container(Module):
         """Note on an error which layer it passed."""
         error.add_note(f"in layer {name} of {type(self).__name__}")
 
-    def run(self, name, x, keep=None, shared=(), inner=False, relu=False):
+    def run(self, name, x, keep=None, shared=(), enclosed=False, relu=False):
         """The output of one child; what it must keep for backward goes into the dictionary `keep`.
 
         shared: see `overlapping`; what these children save would be overwritten.
-        inner: True when the output goes to other modules only.
+        enclosed: True when the output goes to other modules only.
         relu: True when the child computes a ReLU too, see WithReLU.
         """
         module = self.named[name]
         try:
-            module.inner = inner
+            module.enclosed = enclosed
             y = module.forward_relu(x) if relu else module.forward(x)
         except Exception as error:
             self.at(error, name)
             raise
         finally:
-            module.inner = False
+            module.enclosed = False
         if keep is not None:
             x = None if module.from_saved and module.training else x
             keep[name] = x, module.take_saved() if name in shared else None, y if relu else None

@@ -59,16 +59,16 @@ class Sequential(Container):
         for name in self.named:
             if name in kept:
                 continue
-            inner = self.inner or name != last
-            x = self.run(name, x, kept, shared, inner, name in relus)
-            if self.named[name].from_output and inner:
+            enclosed = self.enclosed or name != last
+            x = self.run(name, x, kept, shared, enclosed, name in relus)
+            if self.named[name].from_output and enclosed:
                 kept[name] = x, *kept[name][1:]  # what came in dies
         return x, kept
 
     def _relus(self, shared):
         """{name of a layer: name of the ReLU before or behind it that is computed with it}"""
         found, items = {}, list(self.named.items())
-        if not self.inner:
+        if not self.enclosed:
             items = items[:-1]  # the last y is the caller's, who may change it
         for i, (name, relu) in enumerate(items):
             if type(relu) is not ReLU or name in shared or not as_it_is(relu, ReLU):

@@ -47,7 +47,7 @@ class Module:
     from_output = False  # True: backward(y, dy) is as good as backward(x, dy)
     from_saved = False  # True: after a forward in training backward reads no x
     from_shape = False  # True: backward reads only the shape of x, which is that of y
-    inner = False  # True while a container runs it whose other modules get y: nobody changes y
+    enclosed = False  # True while a container runs it whose other modules get y: nobody changes y
     backward_once = False  # True: backward comes once after a forward and gives its memory back
     saved = None  # what backward needs and cannot recompute from x and the parameters
 

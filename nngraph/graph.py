@@ -70,7 +70,7 @@ class Graph(nn.Module):
         values replaced, and which were computed with those before."""
         values, states = self._start(x), {}
         last = self._replaced() if keep else self._last_uses()
-        given = set() if self.inner else {slot for slot, _ in self.outs}
+        given = set() if self.enclosed else {slot for slot, _ in self.outs}
         shared = overlapping(self.named) if keep else frozenset()
         joined = joints(self, shared, given | watched) if keep else {}
         inside = {slot for joint in joined.values() for slot in joint.inside}
@@ -79,7 +79,7 @@ class Graph(nn.Module):
             if module is None or slot in inside:
                 continue
             try:
-                module.inner = keep and slot not in given
+                module.enclosed = keep and slot not in given
                 if slot in joined:
                     values[slot] = joined[slot].forward(self, values)
                 else:
@@ -88,7 +88,7 @@ class Graph(nn.Module):
                 self._at(error, joined[slot].layer if slot in joined else step.name)
                 raise
             finally:
-                module.inner = False
+                module.enclosed = False
             if step.name in shared:
                 states[slot] = module.take_saved()
             done = (slot, *joined[slot].inside) if slot in joined else (slot,)
@@ -131,7 +131,7 @@ class Graph(nn.Module):
         graph are the caller's, who may change them, unless this graph is itself inside another.
         """
         cached = vars(self).setdefault("_replaceable", {})
-        if self.inner not in cached:
+        if self.enclosed not in cached:
             users = [[] for _ in self.steps]
             for slot, step in enumerate(self.steps):
                 for used, _ in step.inputs:
@@ -140,14 +140,14 @@ class Graph(nn.Module):
             needed, found = outs | set(self.ins), {}
             for slot, step in enumerate(self.steps):
                 module = self.named.get(step.name)
-                serves = module and module.from_output and (self.inner or slot not in outs)
+                serves = module and module.from_output and (self.enclosed or slot not in outs)
                 if serves or (module and module.from_shape and len(step.inputs) > 1):
                     spare = [used for used, path in step.inputs if not path]
                     spare = [u for u in spare if users[u] == [slot] and u not in needed]
                     found |= {slot: spare} if spare else {}
                     needed |= {slot} if spare and serves else set()
-            cached[self.inner] = found
-        return cached[self.inner]
+            cached[self.enclosed] = found
+        return cached[self.enclosed]
 
     def backward(self, x, dy):
         # in evaluation nothing was kept: the values are computed again

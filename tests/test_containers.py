@@ -291,6 +291,29 @@ def test_a_module_shared_across_containers_is_one_again_when_loaded(tmp_path):
     assert (again[0][0].weight == inner.weight).all()
 
 
+@pytest.mark.parametrize("graph", [False, True])
+def test_modules_of_your_own_may_call_a_child_inner(graph):
+    class Residual(nn.Module):
+        def __init__(self, inner):
+            self.inner = inner
+
+        def forward(self, x):
+            return x + self.inner.forward(x)
+
+        def backward(self, x, dy):
+            return dy + self.inner.backward(x, dy)
+
+    layers = [Residual(nn.Linear(3, 3)), nn.ReLU()]
+    if graph:
+        x = nngraph.inputs("x")
+        net = nngraph.Graph(x, layers[1](layers[0](x)))
+    else:
+        net = nn.Sequential(*layers)
+    nn.gradcheck(net.astype("f8"), np.random.default_rng(0).normal(size=(4, 3)))
+    net.eval()(np.ones((2, 3)))
+    assert isinstance(layers[0].inner, nn.Linear) and len(net.parameters()) == 2
+
+
 def test_a_float64_network_is_loaded_without_loss(tmp_path):
     net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)).astype("f8")
     net[0].weight += 1e-12

@@ -125,7 +125,7 @@ def test_networks_compute_the_same_joined_and_apart(shortcut, times):
 
 def test_gradients_of_a_joined_block_are_those_of_its_function():
     net = block().astype("f8")
-    net.inner = True  # as inside of a network: the last ReLU is joined too
+    net.enclosed = True  # as inside of a network: the last ReLU is joined too
     assert len(joints(net, (), ())) == 2
     nn.gradcheck(net, images((2, 16, 3, 4), 2, "f8"))
 
