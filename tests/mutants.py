@@ -101,7 +101,7 @@ MUTANTS = [
         ),
         (
             "no barrier after a block's sum",
-            "normalization",
+            "loss",
             "kernel.h",
             "real total = shared[0]",
             "BARRIER;",
@@ -109,7 +109,7 @@ MUTANTS = [
         ),
         (
             "half of an odd count lost in a block's sum",
-            "normalization",
+            "loss",
             "kernel.h",
             "real block_sum",
             "(count + 1) / 2",
