@@ -120,7 +120,8 @@ def device(x):
 
 def to(x, where):
     """x on another device: "cpu", "host" (CUDA kernels on host threads), "cuda" or "cuda:1"."""
-    if where == "cpu" if isinstance(x, np.ndarray) else package("cuda").is_on(x, where):
+    on_cpu = isinstance(x, np.ndarray)
+    if (on_cpu and where == "cpu") or (not on_cpu and package("cuda").is_on(x, where)):
         return x
     if not isinstance(where, str) or not re.fullmatch(r"cpu|host|cuda(:\d+)?", where):
         raise ValueError(f"a device is cpu, host, cuda or cuda:<number> — got {where!r}")

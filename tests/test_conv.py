@@ -211,6 +211,7 @@ def test_gradients_in_channels_last_memory_agree_with_the_reference(
     "shape, weights, stride, padding, dilation, groups, rows",
     [
         ((2, 3, 29, 31), (40, 3, 7, 7), (2, 2), (3, 3), (1, 1), 1, 7),
+        ((1, 3, 20, 210), (17, 3, 3, 3), (1, 1), (1, 1), (1, 1), 1, 3),
         ((1, 3, 20, 210), (17, 3, 3, 7), (1, 1), (1, 3), (1, 1), 1, 3),
         ((2, 40, 14, 13), (72, 40, 3, 3), (2, 2), (1, 1), (1, 1), 1, 3),
         ((1, 420, 13, 14), (64, 420, 3, 3), (2, 2), (1, 1), (1, 1), 1, 1),
@@ -229,6 +230,8 @@ def test_windows_that_are_gathered_agree_with_the_reference(
     options = stride, padding, dilation, groups
     plain = reference.conv2d(x, w, b, *options)
     sizes = weights[1], weights[2:], weights[0] // groups, plain.shape[2:], dilation
+    if weights[1] * weights[3] < conv_last.weights.panel_width() // 2:
+        rows = 0  # runs of taps too short for this instruction set
     assert conv_last.gathered_rows(*sizes, True) == rows
     for other, low, high in ((None, None, None), (draw(*plain.shape), 0.0, 9.0)):
         expected = reference.conv2d_fused(x, w, b, other, low, high, *options)

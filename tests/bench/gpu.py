@@ -16,11 +16,11 @@ import time
 import numpy as np
 import torch
 from engines import agree
-from networks import build
+from networks import build, our_step
 from peers import peer
 from timing import measure, quickest, ratio
 
-from flambeau import kernels, nn, nngraph
+from flambeau import kernels, nngraph
 
 NAMES = ["squeezenet1_0", "resnet18", "resnet50", "vgg16"]
 COLUMNS = {  # memory format, TF32
@@ -71,19 +71,8 @@ def training(name, batch):
         theirs = peer(net).train().to("cuda", memory_format=memory_format)
         t = torch.from_numpy(x).to("cuda", memory_format=memory_format)
         functions[column] = synchronized(step(theirs, t, torch.from_numpy(target).cuda()), tf32)
-    net.to("cuda")
-    net.want_dx = False
-    net.backward_once = True  # as in PyTorch
     x, target = kernels.to(x, "cuda"), kernels.to(target, "cuda")
-    loss, sgd = nn.CrossEntropyLoss(), nn.optim.SGD(net, lr=1e-3, momentum=0.9)
-
-    def ours():
-        y = net(x)
-        net.zero_grad()
-        net.backward(x, loss.backward(y, target))
-        sgd.step()
-
-    return {"ours": synchronized(ours)} | functions
+    return {"ours": synchronized(our_step(net.to("cuda"), x, target))} | functions
 
 
 def step(theirs, t, t_target):

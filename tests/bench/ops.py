@@ -62,7 +62,11 @@ def max_over(axis):
 
 
 SPLIT = nn.Sequential(nn.Chunk(2), nn.ParallelTable(nn.ReLU(), nn.ReLU()))
-NORM_RELU = nn.Sequential(nn.BatchNorm2d(64), nn.ReLU(), nn.Identity())  # no ReLU is the last
+# in training each is one step; what comes last is not, for its result is the caller's
+NORM_RELU = nn.Sequential(nn.BatchNorm2d(64), nn.ReLU(), nn.Identity())
+CONV_RELU = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Identity())
+RELU_POOL = nn.Sequential(nn.ReLU(), nn.MaxPool2d(2), nn.Identity())
+LINEAR_RELU = nn.Sequential(nn.Linear(2048, 1000), nn.ReLU(), nn.Identity())
 EXPAND = nn.Sequential(nn.Conv2d(24, 144, 1), nn.ReLU6(), nn.Conv2d(144, 144, 3, 1, 1, groups=144))
 CHAIN = nngraph.optimize(EXPAND.eval())
 CROSS_ENTROPY = nn.CrossEntropyLoss(), torch.nn.CrossEntropyLoss()
@@ -73,6 +77,7 @@ OPS = {
     "batch norm, eval": Op(nn.BatchNorm2d(64).eval(), [IMAGES], passes=("forward",)),
     "max pool 3/2": Op(nn.MaxPool2d(3, 2, 1), [IMAGES]),
     "max pool 2/2": Op(nn.MaxPool2d(2), [IMAGES]),
+    "relu and max pool 2/2": Op(RELU_POOL, [IMAGES], passes=ALL),
     "max pool, eval": Op(nn.MaxPool2d(3, 2, 1).eval(), [IMAGES], passes=("forward",)),
     "avg pool 3/2": Op(nn.AvgPool2d(3, 2, 1), [IMAGES]),
     "avg pool 2/2": Op(nn.AvgPool2d(2), [IMAGES]),
@@ -110,12 +115,14 @@ OPS = {
     "depthwise 3x3": Op(nn.Conv2d(64, 64, 3, padding=1, groups=64), [IMAGES]),
     "depthwise 3x3/2": Op(nn.Conv2d(64, 64, 3, 2, 1, groups=64), [IMAGES]),
     "expand and depthwise 3x3": Op(CHAIN, [NARROW], peer(EXPAND), ("forward",)),
+    "conv 3x3 and relu": Op(CONV_RELU, [IMAGES], passes=ALL),
     "transposed 4x4/2": Op(nn.ConvTranspose2d(64, 32, 4, 2, 1), [IMAGES]),
     "transposed 2x2/2": Op(nn.ConvTranspose2d(64, 32, 2, 2), [IMAGES]),
     "conv 1d, 3": Op(nn.Conv1d(64, 64, 3, padding=1), [(16, 64, 1024)]),
     "conv 3d, 3x3x3": Op(nn.Conv3d(16, 32, 3, padding=1), [(2, 16, 16, 28, 28)]),
     "embedding": Op(nn.Embedding(10000, 256), [WORDS]),
     "linear 64x1000x2048": Op(nn.Linear(2048, 1000), [(64, 2048)]),
+    "linear 64x1000x2048 and relu": Op(LINEAR_RELU, [(64, 2048)], passes=ALL),
     "linear 8x4096x4096": Op(nn.Linear(4096, 4096), [(8, 4096)]),
 }
 OPTIMIZERS = {  # (ours, PyTorch's, options, arrays as large as the weights that are moved)
