@@ -1,12 +1,9 @@
 """The graph that `optimize` makes: it records the kernels that it runs and runs them again."""
 
-import collections
-
-import numpy as np
-
-from flambeau import kernels, nn
+from flambeau import nn
 from flambeau.nn.container import Container
 from flambeau.nngraph.graph import Graph
+from flambeau.nngraph.recordings import Recordings, modules_in, recorder_of, unfit
 
 RECORDED = {  # they call the same kernels whatever the values are, and keep nothing
     nn.Add,
@@ -30,7 +27,6 @@ RECORDED = {  # they call the same kernels whatever the values are, and keep not
     nn.Softmax,
     nn.Tanh,
 }
-MOST = 4  # recordings that are kept, those used last
 
 
 class OptimizedGraph(Graph):
@@ -49,26 +45,27 @@ class OptimizedGraph(Graph):
 
     def forward(self, x, taps=()):
         xs = x if isinstance(x, tuple) else (x,)
-        package = self._package(xs) if self.records and not taps else None
+        package = recorder_of(xs) if self.records and not (taps or self.training) else None
         if package is None:
             return super().forward(x, taps)
         recordings = vars(self).setdefault("_recordings", Recordings())
         form = package.form(xs)
-        if not recordings.hold(self._held()):
+        if not recordings.hold(self._held()) or any([a.flags.writeable for a in recordings.arrays]):
             y = super().forward(x)
             recordings.start(self._held(), form)  # what a pass sets is there by now
             return y
-        recording = recordings.of(form, package, self._pass, xs)
+        recording = recordings.of(form, lambda: self._recorded(package, xs), package.Refused)
         ys = None if recording is None else recording.run(xs)
         if ys is None:
             return super().forward(x)
         return tuple(ys) if len(ys) > 1 else ys[0]
 
-    def _package(self, xs):
-        """What records passes over these inputs, or None."""
-        if self.training or not all([isinstance(a, np.ndarray) for a in xs]):
-            return None
-        return getattr(kernels.of(xs), "recording", None)
+    def _recorded(self, package, xs):
+        """A recording of a pass over these inputs."""
+        other = unfit(modules_in(self._held()), RECORDED)
+        if other is not None:
+            raise package.Refused(f"{other!r} is not known to run the same kernels every time")
+        return package.Recording(self._pass, xs)
 
     def _held(self):
         """Everything that a pass depends on: the modules and what they hold."""
@@ -87,49 +84,3 @@ class OptimizedGraph(Graph):
     def clear_state(self):
         vars(self).pop("_recordings", None)
         return super().clear_state()
-
-
-class Recordings:
-    """The recordings of a graph, {form of the inputs: Recording or None where there can be none}.
-
-    They hold as long as the graph has the same modules and these hold the same.
-    """
-
-    def __init__(self):
-        self.start([])
-
-    def start(self, held, *seen):
-        """Forget the recordings; from now on the graph holds this and has seen these forms."""
-        self.held, self.ids, self.seen = held, list(map(id, held)), set(seen)
-        self.arrays = [a for a in held if isinstance(a, np.ndarray)]
-        self.fit = fit(held)
-        self.made = collections.OrderedDict()
-
-    def hold(self, held):
-        """True when the graph still holds the same and nobody can have written to it."""
-        same = self.ids == list(map(id, held))
-        return same and not any([a.flags.writeable for a in self.arrays])
-
-    def of(self, form, package, function, xs):
-        """The Recording for a form of inputs, made when it is seen again; or None."""
-        if form in self.made:
-            self.made.move_to_end(form)
-        elif self.fit and form in self.seen:
-            try:
-                self.made[form] = package.Recording(function, xs)
-            except package.Refused:
-                self.made[form] = None
-            while len(self.made) > MOST:  # those used last are kept
-                self.made.popitem(last=False)
-        self.seen.add(form)
-        return self.made.get(form)
-
-    def clone_with(self, clone):
-        """What a clone of the graph has: nothing yet, its arrays are others."""
-        return Recordings()
-
-
-def fit(held):
-    """True when all modules are such as can be recorded."""
-    modules = [m for m in held if isinstance(m, nn.Module)]
-    return all(type(m) in RECORDED and "forward" not in vars(m) for m in modules)

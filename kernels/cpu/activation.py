@@ -2,6 +2,7 @@
 
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import columns, layout, memory, native
+from flambeau.kernels.cpu.arrays import contiguous
 
 _LARGE = 1 << 14  # numbers
 
@@ -42,7 +43,7 @@ def prelu(x, w):
         return reference.prelu(x, w)
     (x,), sizes = _by_slope(w, x)
     y = layout.empty_like(x)
-    native.call("prelu", layout.block(x), reference.contiguous(w), layout.block(y), *sizes)
+    native.call("prelu", layout.block(x), contiguous(w), layout.block(y), *sizes)
     return y
 
 
@@ -57,7 +58,7 @@ def prelu_backward(x, dy, w, dw, want_dx):
     if not want_dx:
         return None
     dx = layout.empty_like(x)
-    native.call("prelu_backward", *blocks, reference.contiguous(w), layout.block(dx), *sizes)
+    native.call("prelu_backward", *blocks, contiguous(w), layout.block(dx), *sizes)
     return dx
 
 
@@ -66,7 +67,7 @@ def _add_slopes(x, dy, dw, n, c, s):
     if s != 1:
         native.call("prelu_slopes", layout.block(x), layout.block(dy), dw, n, c, s)
     else:
-        dw += columns.negative_sums(x, dy, n, c)
+        columns.add_sums(x, dy, dw, None, n, c, True)
 
 
 def _by_slope(w, *xs):

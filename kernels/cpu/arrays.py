@@ -40,7 +40,7 @@ def cast(x, dtype):
 def concatenate(xs, axis):
     """y = xs one after another along an axis; channels-last memory where most of xs have it"""
     if xs[0].ndim != 4 or axis % 4 != 1 or not native.takes(*xs):
-        return np.concatenate(xs, axis)
+        return _joined(xs, axis)
     (n, _, h, w), channels = xs[0].shape, [x.shape[1] for x in xs]
     last = sum(x.shape[1] for x in xs if layout.prefers_channels_last(x)) * 2 > sum(channels)
     y = layout.empty_arranged((n, sum(channels), h, w), xs[0].dtype, last)
@@ -50,6 +50,19 @@ def concatenate(xs, axis):
         part = layout.block(layout.arranged(x, last))
         native.call("copy_rows", part, 0, c * inner, to, start, pitch, rows, c * inner)
         start += c * inner
+    return y
+
+
+def _joined(xs, axis):
+    """np.concatenate(xs, axis)"""
+    axis %= xs[0].ndim
+    shape = list(xs[0].shape)
+    shape[axis] = sum(x.shape[axis] for x in xs)
+    y, start = memory.empty(shape, np.result_type(*xs)), 0
+    for x in xs:
+        end = start + x.shape[axis]
+        memory.assign(y[(slice(None),) * axis + (slice(start, end),)], x)
+        start = end
     return y
 
 

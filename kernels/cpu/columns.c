@@ -47,7 +47,7 @@ static void moments_of_rows(const real *x, double *mean, double *squares, i64 ro
 }
 
 /* work[0] = the columns' means and sums of squared distances from them */
-void KERNEL(column_moments)(const real *x, double *work, i64 rows, i64 c, i64 parts) {
+static void column_moments(const real *x, double *work, i64 rows, i64 c, i64 parts) {
   COLUMN_PARTS(double *mean = work + 2 * part * c + at;
                moments_of_rows(x + from * c + at, mean, mean + c, to - from, c, count))
   for (i64 part = 1; part < parts; part++) {
@@ -81,8 +81,8 @@ INLINE void sums_of_rows(const real *x, const real *centre, const real *dy, doub
 }
 
 /* work[0] = Σ dy and Σ (x - centre) dy, or Σ dy x over x <= 0 (negative), of each column */
-void KERNEL(column_sums)(const real *x, const real *centre, const real *dy, double *work, i64 rows,
-                         i64 c, i64 parts, i64 negative) {
+static void column_sums(const real *x, const real *centre, const real *dy, double *work, i64 rows,
+                        i64 c, i64 parts, i64 negative) {
   COLUMN_PARTS(double *sums = work + 2 * part * c + at; const i64 first = from * c + at;
                if (negative)
                  sums_of_rows(x + first, NULL, dy + first, sums, sums + c, to - from, c, count, 1);
@@ -91,4 +91,14 @@ void KERNEL(column_sums)(const real *x, const real *centre, const real *dy, doub
                               to - from, c, count, 0))
   for (i64 part = 1; part < parts; part++)
     for (i64 k = 0; k < 2 * c; k++) work[k] += work[2 * part * c + k];
+}
+
+/* db += Σ dy and dw += Σ dy x, or Σ dy x over x <= 0 (negative), of each column; either may be NULL */
+void KERNEL(add_column_sums)(const real *x, const real *dy, real *dw, real *db, double *work,
+                             i64 rows, i64 c, i64 parts, i64 negative) {
+  column_sums(x, NULL, dy, work, rows, c, parts, negative);
+  for (i64 k = 0; k < c; k++) {
+    if (db) db[k] += work[k];
+    if (dw) dw[k] += work[c + k];
+  }
 }

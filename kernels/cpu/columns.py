@@ -6,27 +6,15 @@ _PART = 32768  # values: few enough that all threads have work
 _MOST_PARTS = 64
 
 
-def moments(x, rows, c):
-    """The mean of each column, and the sum of squared distances from it, in float64."""
+def add_sums(x, dy, dw, db, rows, c, negative):
+    """db += Σ dy and dw += Σ dy x, or Σ dy x over x ≤ 0 (negative), of each column"""
     work, parts = workspace(rows, c)
-    native.call("column_moments", layout.block(x), work, rows, c, parts)
-    return work[0]
-
-
-def sums(x, centre, dy, rows, c):
-    """Σ dy and Σ (x − centre) dy of each column, in float64; centre may be None"""
-    work, parts = workspace(rows, c)
-    options = rows, c, parts, False
-    native.call("column_sums", layout.block(x), centre, layout.block(dy), work, *options)
-    return work[0]
-
-
-def negative_sums(x, dy, rows, c):
-    """Σ dy x over x ≤ 0 of each column, in float64"""
-    work, parts = workspace(rows, c)
-    options = rows, c, parts, True
-    native.call("column_sums", layout.block(x), None, layout.block(dy), work, *options)
-    return work[0, 1]
+    sums = [a if a is None or a.flags.carray else memory.copy(a) for a in (dw, db)]
+    options = rows, c, parts, negative
+    native.call("add_column_sums", layout.block(x), layout.block(dy), *sums, work, *options)
+    for total, a in zip(sums, (dw, db), strict=True):
+        if total is not a:
+            memory.assign(a, total)
 
 
 def workspace(rows, c):

@@ -58,7 +58,7 @@ def threads(work):
 
 def scratch(count, size, dtype):
     """Uninitialised memory, `size` numbers for each thread."""
-    return np.empty(count * size, dtype)
+    return memory.empty(count * size, dtype)
 
 
 def pointwise(size, kernel, grid, stride, start):

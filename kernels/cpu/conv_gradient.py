@@ -46,7 +46,7 @@ def transposed(x, w, b, size, stride, padding, dilation, groups, phases):
         for j, width, columns, left, step_w in across:
             part, to = taps_of(w, groups, rows, columns), z[:, :, j :: stride[1]]
             if part is None or x.size == 0:
-                to[...] = 0 if b is None else b
+                memory.assign(to, 0 if b is None else b)
                 continue
             packed, (p, q) = part
             # the taps in reverse: the last reads first
@@ -67,13 +67,13 @@ def into_columns(to, x, packed, b, options, stride, whole):
     if pitch:
         step.into(to, x, packed, b, None)
     else:
-        to[...] = step(x, packed, b, None).transpose(0, 2, 3, 1)
+        memory.assign(to, step(x, packed, b, None).transpose(0, 2, 3, 1))
 
 
 def into_rows(y, z, first, stride):
     """Rows first, first + stride, … of images y = the rows of z        both (n, h, w, k)"""
     if y.shape[1] % stride or not y.size:
-        y[:, first::stride] = z
+        memory.assign(y[:, first::stride], z)
         return
     row = y[0, 0].size
     native.call("copy_rows", z, 0, row, y, first * row, stride * row, z.size // row, row)

@@ -52,9 +52,10 @@ INLINE void philox_words(uint32_t key0, uint32_t key1, uint64_t counter, uint32_
   }
 }
 
-/* y = x scale where the word of the element is at least `least`, else 0 */
-void KERNEL(dropout)(const real *x, real *y, i64 n, i64 key0, i64 key1, i64 counter, i64 least,
-                     double scale) {
+/* y = x scale where the word of the element is at least `least`, else 0
+   stream: the lower and upper half of the key, and the counter of the first block. */
+void KERNEL(dropout)(const real *x, real *y, i64 n, const i64 *stream, i64 least, double scale) {
+  const i64 key0 = stream[0], key1 = stream[1], counter = stream[2];
   const real factor = scale;
   const i64 size = 4 * PHILOX_BLOCKS;
   const uint32_t lowest = least; /* 2³² is no word: all are below */
@@ -75,8 +76,9 @@ enum { DROPOUT_RUN = 4 * PHILOX_BLOCKS - 3, DROPOUT_CHANNELS = 16 };
 
 /* As dropout for x (n, s, c), whose elements are counted in the order n, c, s: the words of some
    neighbouring channels are drawn for a run of positions, and used crosswise. */
-void KERNEL(dropout_channels)(const real *x, real *y, i64 n, i64 c, i64 s, i64 key0, i64 key1,
-                              i64 counter, i64 least, double scale) {
+void KERNEL(dropout_channels)(const real *x, real *y, i64 n, i64 c, i64 s, const i64 *stream,
+                              i64 least, double scale) {
+  const i64 key0 = stream[0], key1 = stream[1], counter = stream[2];
   const real factor = scale;
 #pragma omp parallel for collapse(2) if (n * c * s > PARALLEL_ABOVE)
   for (i64 image = 0; image < n; image++)

@@ -1,5 +1,7 @@
 """Dropout, with the mask of a counter-based generator: C kernel."""
 
+import numpy as np
+
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import layout, native
 
@@ -12,7 +14,8 @@ def dropout(x, p, key, counter):
     x = layout.arranged(x, last)
     y = layout.empty_like(x)
     least, scale = round(p * 2**32), 1 / (1 - p) if p < 1 else 0.0
-    options = key & 0xFFFFFFFF, key >> 32, counter, least, scale
+    stream = np.array([key & 0xFFFFFFFF, key >> 32, counter])
+    options = native.drawn_from(stream), least, scale
     if last:
         n, c, h, w = x.shape
         native.call("dropout_channels", layout.block(x), layout.block(y), n, c, h * w, *options)

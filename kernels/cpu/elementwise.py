@@ -2,6 +2,7 @@
 
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import columns, layout, native
+from flambeau.kernels.cpu.arrays import contiguous
 
 
 def add(xs):
@@ -60,7 +61,7 @@ def channel_scale(x, w, b):
     """y = w x + b in each channel"""
     if not native.takes(x, w, b):
         return reference.channel_scale(x, w, b)
-    w, b = (None if a is None else reference.contiguous(a) for a in (w, b))
+    w, b = (None if a is None else contiguous(a) for a in (w, b))
     (x,), sizes = layout.by_channel(x)
     y = layout.empty_like(x)
     native.call("channel_scale", layout.block(x), w, b, layout.block(y), *sizes)
@@ -81,12 +82,8 @@ def _add_channel_sums(x, dy, dw, db, n, c, s):
     """dw += Σ dy x, db += Σ dy"""
     if s != 1:
         native.call("channel_scale_sums", x, dy, dw, db, n, c, s)
-        return
-    sums, products = columns.sums(x, None, dy, n, c)
-    if dw is not None:
-        dw += products
-    if db is not None:
-        db += sums
+    else:
+        columns.add_sums(x, dy, dw, db, n, c, False)
 
 
 def power(x, exponent):

@@ -2,7 +2,7 @@
 
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import layout, memory, native
-from flambeau.kernels.reference import contiguous
+from flambeau.kernels.cpu.arrays import contiguous
 
 
 def frames(x, count, taps, stride, padding, dilation):

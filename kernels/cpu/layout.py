@@ -63,7 +63,7 @@ def copied(x, like):
     """A copy of x, its axes in the same order in memory as those of `like`."""
     y = empty_like(like)
     if x.dtype != y.dtype or not turned(x, y):
-        y[...] = x
+        memory.assign(y, x)
     return y
 
 
@@ -102,7 +102,7 @@ def arranged(x, last):
         return x
     y = empty_arranged(x.shape, x.dtype, last)
     if not turned(x, y):
-        y[...] = x
+        memory.assign(y, x)
     return y
 
 

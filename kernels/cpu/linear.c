@@ -65,8 +65,8 @@ void KERNEL(linear_few)(const real *x, const real *w, const real *b, real *y, i6
       dot_rows(1, 1, 1, x + r * i, w + j * i, b ? b + j : NULL, y + r * o + j, i, o);
 }
 
-/* y (columns,) = Σ x (rows, columns) */
-void KERNEL(row_sum)(const real *x, real *y, i64 rows, i64 columns) {
+/* y (columns,) = Σ x (rows, columns), or += (add) */
+void KERNEL(row_sum)(const real *x, real *y, i64 rows, i64 columns, i64 add) {
 #pragma omp parallel for schedule(static) if (rows * columns > PARALLEL_ABOVE)
   for (i64 j = 0; j < columns; j += TILE_COLUMNS) {
     i64 width = min_i64(columns - j, TILE_COLUMNS);
@@ -74,6 +74,6 @@ void KERNEL(row_sum)(const real *x, real *y, i64 rows, i64 columns) {
     for (i64 row = 0; row < rows; row++)
 #pragma omp simd
       for (i64 i = 0; i < width; i++) sum[i] += x[row * columns + j + i];
-    memcpy(y + j, sum, width * sizeof(real));
+    for (i64 i = 0; i < width; i++) y[j + i] = add ? y[j + i] + sum[i] : sum[i];
   }
 }

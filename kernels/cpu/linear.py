@@ -11,7 +11,7 @@ import numpy as np
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import memory, native, weights
 from flambeau.kernels.cpu.activation import relu_backward
-from flambeau.kernels.reference import contiguous
+from flambeau.kernels.cpu.arrays import contiguous
 
 FEW_ROWS = 8  # of linear.c
 PARALLEL_ABOVE = 200_000  # multiply-adds
@@ -66,11 +66,12 @@ def linear_backward(x, dy, w, dw, db, want_dx):
         total = dw if dw.flags.carray else memory.copy(dw)
         product(dy.reshape(n, o).T, x.reshape(n, i), total, True)
         if total is not dw:
-            dw[...] = total
+            memory.assign(dw, total)
     if n and db is not None:
-        sums = memory.empty(o, dy.dtype)
-        native.call("row_sum", dy, sums, n, o)
-        db += sums
+        total = db if db.flags.carray else memory.copy(db)
+        native.call("row_sum", dy, total, n, o, True)
+        if total is not db:
+            memory.assign(db, total)
     if not want_dx:
         return None
     dx = memory.empty(x.shape, x.dtype)

@@ -6,6 +6,7 @@ import numpy as np
 
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import memory, native
+from flambeau.kernels.cpu.arrays import contiguous
 
 _CHUNK = 4096  # so many squares are added in the arrays' own precision, the rest in float64
 
@@ -89,7 +90,7 @@ def _places(name, x, target, weight, *options):
 
 
 def _contiguous(x):
-    return None if x is None else reference.contiguous(x)
+    return None if x is None else contiguous(x)
 
 
 def _sizes(x):

@@ -12,6 +12,7 @@ import threading
 
 import numpy as np
 
+from flambeau.kernels.cpu import native
 from flambeau.kernels.cpu._native import ffi, lib
 
 LARGE = 1 << 16  # bytes; below, NumPy's own allocation is as fast
@@ -50,8 +51,8 @@ def allocated(size):
 class Arena:
     """Memory that is used again as its arrays die and goes back when the last of them has died.
 
-    It serves the Python thread that made it. Unlike what `empty` gives otherwise, a block stays
-    the arena's when nothing uses it: where an array lay in it an array may lie again.
+    It serves the Python thread that made it. Unlike what `empty` gives otherwise, a
+    block stays the arena's when nothing uses it: where an array lay in it an array may lie again.
     """
 
     def __init__(self):
@@ -87,8 +88,16 @@ class Arena:
 def copy(x):
     """A new array with the values of x in C order."""
     y = empty(x.shape, x.dtype)
-    y[...] = x
+    assign(y, x)
     return y
+
+
+def assign(to, x):
+    """to[...] = x, by NumPy: for memory in no order that a kernel knows"""
+    if native.recorder is not None and native.recorder.is_mine():
+        native.recorder.assign(to, x)
+    else:
+        to[...] = x
 
 
 def trim():

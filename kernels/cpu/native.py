@@ -39,7 +39,7 @@ isa = _chosen()
 _functions = {}
 _threads = None  # the number that was asked for
 _adopted = threading.local()  # .threads: the number that OpenMP knows in this Python thread
-recorder = None  # the Recording that is being made, see recording.py
+recorder = None  # the Tape that is being written, see tape.py
 
 
 def set_threads(n):
@@ -58,6 +58,11 @@ def takes(*arrays):
         if a is not None and a.dtype != dtype:
             return False
     return True
+
+
+def writes(*arrays):
+    """True when C can write to these arrays, or Nones, where they are."""
+    return all([a is None or a.flags.carray for a in arrays])
 
 
 def call(name, *args):
@@ -100,6 +105,13 @@ def found(name, dtype):
     """The C function for the element type and this processor."""
     function = _functions[name, dtype] = getattr(lib, f"{name}_{REAL[dtype]}_{isa}")
     return function
+
+
+def drawn_from(stream):
+    """The array, of key and counter, from which a kernel draws random numbers: others each time."""
+    if recorder is not None and recorder.is_mine():
+        recorder.streams.append(stream)
+    return stream
 
 
 def address(x):

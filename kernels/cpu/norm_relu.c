@@ -1,6 +1,7 @@
 /* Batch normalisation, a sum and a ReLU in one pass over x (rows, c), whose channels lie innermost
    in memory and fill whole vectors. Backward finds out anew where the ReLU passed, from x. */
 #include "columns.h"
+#include "normalization.h"
 
 /* (x - mean) scale + shift of the channels from k on: the same bits forward and backward */
 INLINE vec normal(vec apart, const real *scale, const real *shift, i64 k) {
@@ -14,9 +15,27 @@ INLINE vec passed(vec by, vec shown) {
   return (vec)((__typeof__(shown > shown))by & (shown > (vec){0}));
 }
 
-/* y = max((x - mean) scale + shift + other, 0)        other may be NULL */
-void KERNEL(norm_relu)(const real *x, const real *other, real *y, const real *mean,
-                       const real *scale, const real *shift, i64 rows, i64 c) {
+/* The factor of each channel and what is added to it. */
+static void affine_channels(const real *w, const real *b, const real *inv_std, real *scale,
+                            real *shift, i64 c) {
+  for (i64 k = 0; k < c; k++) {
+    scale[k] = w ? inv_std[k] * w[k] : inv_std[k];
+    shift[k] = b ? b[k] : 0;
+  }
+}
+
+/* y = max((x - mean) scale + shift + other, 0) by the batch's statistics, which are written to mean
+   and inv_std; the running ones move. other, w, b and the running ones may be NULL.
+   work, channels: memory for 2 c numbers a part, and for 2 c. */
+void KERNEL(norm_relu)(const real *x, const real *other, const real *w, const real *b, real *y,
+                       real *mean, real *inv_std, real *running_mean, real *running_var,
+                       double *work, real *channels, i64 rows, i64 c, i64 parts, double momentum,
+                       double eps) {
+  real *scale = channels, *shift = channels + c;
+  column_moments(x, work, rows, c, parts);
+  for (i64 k = 0; k < c; k++)
+    learn(work[k], work[c + k], rows, k, mean, inv_std, running_mean, running_var, momentum, eps);
+  affine_channels(w, b, inv_std, scale, shift, c);
 #pragma omp parallel for if (rows * c > PARALLEL_ABOVE)
   for (i64 row = 0; row < rows; row++)
     for (i64 k = 0, at = row * c; k < c; k += LANES, at += LANES) {
@@ -48,9 +67,9 @@ INLINE void relu_sums_of_rows(const real *x, const real *y, const real *dy, real
 }
 
 /* work[0] = Σ g and Σ g (x - mean) of each column; y and g may both be NULL */
-void KERNEL(norm_relu_sums)(const real *x, const real *y, const real *dy, real *g,
-                            const real *mean, const real *scale, const real *shift, double *work,
-                            i64 rows, i64 c, i64 parts) {
+static void norm_relu_sums(const real *x, const real *y, const real *dy, real *g, const real *mean,
+                           const real *scale, const real *shift, double *work, i64 rows, i64 c,
+                           i64 parts) {
   COLUMN_PARTS(double *sums = work + 2 * part * c + at; const i64 first = from * c + at;
                if (y)
                  relu_sums_of_rows(x + first, y + first, dy + first, g + first, mean + at,
@@ -63,9 +82,9 @@ void KERNEL(norm_relu_sums)(const real *x, const real *y, const real *dy, real *
 }
 
 /* dx = scale (g - centre - (x - mean) slope), g as above, found anew */
-void KERNEL(norm_relu_backward)(const real *x, const real *dy, real *dx, const real *mean,
-                                const real *scale, const real *shift, const real *centre,
-                                const real *slope, i64 rows, i64 c) {
+static void relu_columns_backward(const real *x, const real *dy, real *dx, const real *mean,
+                                  const real *scale, const real *shift, const real *centre,
+                                  const real *slope, i64 rows, i64 c) {
 #pragma omp parallel for if (rows * c > PARALLEL_ABOVE)
   for (i64 row = 0; row < rows; row++)
     for (i64 k = 0, at = row * c; k < c; k += LANES, at += LANES) {
@@ -73,4 +92,21 @@ void KERNEL(norm_relu_backward)(const real *x, const real *dy, real *dx, const r
       vec by = passed(load(dy + at), normal(apart, scale, shift, k)) - load(centre + k);
       store(dx + at, load(scale + k) * (by - apart * load(slope + k)));
     }
+}
+
+/* dw += Σ g x̂, db += Σ g, dx = w inv_std (g - (Σ g + x̂ Σ g x̂) / rows); dw, db, dx may be NULL.
+   y, g: NULL, or both what norm_relu gave when it had `other`, and g is written.
+   work, channels: memory for 2 c numbers a part, and for 4 c. */
+void KERNEL(norm_relu_backward)(const real *x, const real *y, const real *dy, const real *w,
+                                const real *b, real *dw, real *db, real *g, real *dx,
+                                const real *mean, const real *inv_std, double *work,
+                                real *channels, i64 rows, i64 c, i64 parts) {
+  real *scale = channels, *shift = scale + c, *centre = shift + c, *slope = centre + c;
+  affine_channels(w, b, inv_std, scale, shift, c);
+  norm_relu_sums(x, y, dy, g, mean, scale, shift, work, rows, c, parts);
+  learn_columns(work, inv_std, dw, db, centre, slope, rows, c);
+  if (dx && g)
+    columns_backward(x, g, dx, mean, scale, centre, slope, rows, c);
+  else if (dx)
+    relu_columns_backward(x, dy, dx, mean, scale, shift, centre, slope, rows, c);
 }

@@ -1,5 +1,6 @@
 /* Normalisation by batch statistics and by local energy. For batch norm x is (n, c, s), for local
    response norm (n, c, h, w). */
+#include "normalization.h"
 #include "sum.h"
 
 #if REAL_IS_FLOAT
@@ -37,16 +38,6 @@ static Moments moments(const real *x, i64 n, i64 step, i64 s) {
   return all;
 }
 
-/* A channel's mean and inv_std from its moments; the running statistics move, if there are any. */
-static void learn(double centre, double squares, i64 count, i64 k, real *mean, real *inv_std,
-                  real *running_mean, real *running_var, double momentum, double eps) {
-  mean[k] = (real)centre;
-  inv_std[k] = (real)(1 / sqrt(squares / count + eps));
-  if (!running_mean) return;
-  running_mean[k] += momentum * (centre - running_mean[k]);
-  running_var[k] += momentum * (squares / (count - 1) - running_var[k]);
-}
-
 /* y = (x - mean) scale + shift */
 INLINE void normalize(const real *x, real *y, real mean, real scale, real shift, i64 n) {
 #pragma omp simd
@@ -80,8 +71,25 @@ static void normalize_columns(const real *x, const real *w, const real *b, real 
   }
 }
 
-void KERNEL(batch_norm)(const real *x, const real *w, const real *b, real *y, const real *mean,
-                        const real *inv_std, i64 n, i64 c, i64 s) {
+/* The same for x (n, c). work: memory for 2 c numbers a part. */
+void KERNEL(batch_norm_columns_training)(const real *x, const real *w, const real *b, real *y,
+                                         real *mean, real *inv_std, real *running_mean,
+                                         real *running_var, double *work, i64 n, i64 c, i64 parts,
+                                         double momentum, double eps) {
+  column_moments(x, work, n, c, parts);
+  for (i64 k = 0; k < c; k++)
+    learn(work[k], work[c + k], n, k, mean, inv_std, running_mean, running_var, momentum, eps);
+  normalize_columns(x, w, b, y, mean, inv_std, n, c);
+}
+
+/* By the running statistics; mean and inv_std are written too. */
+void KERNEL(batch_norm)(const real *x, const real *w, const real *b, real *y, real *mean,
+                        real *inv_std, const real *running_mean, const real *running_var, i64 n,
+                        i64 c, i64 s, double eps) {
+  for (i64 k = 0; k < c; k++) {
+    mean[k] = running_mean[k];
+    inv_std[k] = (real)(1 / sqrt(running_var[k] + eps));
+  }
   if (s == 1) {
     normalize_columns(x, w, b, y, mean, inv_std, n, c);
     return;
@@ -127,18 +135,26 @@ void KERNEL(batch_norm_backward)(const real *x, const real *dy, const real *w, r
   }
 }
 
-/* dx of x (n, c) in training; centre and slope are Σ dy and Σ dy (x - mean) inv_std² over n. */
-void KERNEL(batch_norm_columns_backward)(const real *x, const real *dy, real *dx, const real *mean,
-                                         const real *scale, const real *centre, const real *slope,
-                                         i64 n, i64 c) {
-#pragma omp parallel for if (n * c > PARALLEL_ABOVE)
-  for (i64 row = 0; row < n; row++) {
-    const real *in = x + row * c, *by = dy + row * c;
-    real *out = dx + row * c;
-#pragma omp simd
-    for (i64 k = 0; k < c; k++)
-      out[k] = scale[k] * (by[k] - centre[k] - (in[k] - mean[k]) * slope[k]);
+/* The same for x (n, c). work, channels: memory for 2 c numbers a part, and for 3 c. */
+void KERNEL(batch_norm_columns_backward)(const real *x, const real *dy, const real *w, real *dw,
+                                         real *db, real *dx, const real *mean,
+                                         const real *inv_std, double *work, real *channels, i64 n,
+                                         i64 c, i64 parts, i64 training) {
+  real *scale = channels, *centre = scale + c, *slope = centre + c;
+  if (training || dw || db) {
+    column_sums(x, mean, dy, work, n, c, parts, 0);
+    learn_columns(work, inv_std, dw, db, centre, slope, n, c);
   }
+  if (!dx) return;
+  for (i64 k = 0; k < c; k++) scale[k] = w ? inv_std[k] * w[k] : inv_std[k];
+  if (training) {
+    columns_backward(x, dy, dx, mean, scale, centre, slope, n, c);
+    return;
+  }
+#pragma omp parallel for if (n * c > PARALLEL_ABOVE)
+  for (i64 row = 0; row < n; row++)
+#pragma omp simd
+    for (i64 k = 0; k < c; k++) dx[row * c + k] = dy[row * c + k] * scale[k];
 }
 
 /* ---- local response norm

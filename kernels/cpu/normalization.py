@@ -1,74 +1,52 @@
 """Normalisation by batch statistics and by local energy: C kernels."""
 
-import numpy as np
-
 from flambeau.kernels import reference
-from flambeau.kernels.cpu import columns, layout, native
+from flambeau.kernels.cpu import columns, layout, memory, native
+from flambeau.kernels.cpu.arrays import contiguous
 
 
 def batch_norm(x, w, b, running_mean, running_var, momentum, eps, training):
     """y = (x - mean) inv_std w + b, with mean and inv_std = 1/√(var + eps)"""
-    if not native.takes(x, w, b, running_mean, running_var):
-        options = w, b, running_mean, running_var, momentum, eps, training
-        return reference.batch_norm(x, *options)
+    running = running_mean, running_var
+    here = not training or native.writes(*running)
+    if not (here and native.takes(x, w, b, *running)):
+        return reference.batch_norm(x, w, b, *running, momentum, eps, training)
     (x,), (n, c, s) = layout.by_channel(x)
-    y, mean, inv_std = layout.empty_like(x), np.empty(c, x.dtype), np.empty(c, x.dtype)
-    arrays = layout.block(x), w, b, layout.block(y), mean, inv_std
+    y, mean, inv_std = layout.empty_like(x), memory.empty(c, x.dtype), memory.empty(c, x.dtype)
+    arrays = layout.block(x), readable(w), readable(b), layout.block(y), mean, inv_std
     if training and s > 1:
-        running = running_mean, running_var, n, c, s, momentum, eps
-        native.call("batch_norm_training", *arrays, *running)
-        return y, mean, inv_std
-    if training:
-        mean[...], var = learn(x, running_mean, running_var, momentum, n, c)
+        native.call("batch_norm_training", *arrays, *running, n, c, s, momentum, eps)
+    elif training:
+        work, parts = columns.workspace(n, c)
+        options = n, c, parts, momentum, eps
+        native.call("batch_norm_columns_training", *arrays, *running, work, *options)
     else:
-        mean[...], var = running_mean, running_var.astype(np.float64)
-    inv_std[...] = 1 / np.sqrt(var + eps)
-    native.call("batch_norm", *arrays, n, c, s)
+        running = map(readable, running)
+        native.call("batch_norm", *arrays, *running, n, c, s, eps)
     return y, mean, inv_std
 
 
-def learn(x, running_mean, running_var, momentum, n, c):
-    """The mean and the variance of the columns of x (n, c), by which the running ones move."""
-    mean, squares = columns.moments(x, n, c)
-    if running_mean is not None:
-        running_mean += momentum * (mean - running_mean)
-        running_var += momentum * (squares / (n - 1) - running_var)
-    return mean, squares / n
+def readable(w):
+    """w as C reads it, in C order; None stays None."""
+    return None if w is None else contiguous(w)
 
 
 def batch_norm_backward(x, dy, w, dw, db, mean, inv_std, training, want_dx):
     """dw += Σ dy x̂, db += Σ dy, dx = w inv_std (dy - (Σ dy + x̂ Σ dy x̂) / m)"""
-    if not native.takes(x, dy, w, dw, db, mean, inv_std):
+    if not (native.takes(x, dy, w, dw, db, mean, inv_std) and native.writes(dw, db)):
         options = w, dw, db, mean, inv_std, training, want_dx
         return reference.batch_norm_backward(x, dy, *options)
     (x, dy), (n, c, s) = layout.by_channel(x, dy)
     dx = layout.empty_like(x) if want_dx else None
-    if s == 1:
-        _columns_backward(x, dy, w, dw, db, dx, mean, inv_std, training, n, c)
-    else:
-        arrays = x, dy, w, dw, db, dx, mean, inv_std
+    arrays = layout.block(x), layout.block(dy), readable(w), dw, db
+    arrays = *arrays, dx if dx is None else layout.block(dx), readable(mean), readable(inv_std)
+    if s != 1:
         native.call("batch_norm_backward", *arrays, n, c, s, training)
+        return dx
+    work, parts = columns.workspace(n, c)
+    work = work, memory.empty(3 * c, x.dtype)
+    native.call("batch_norm_columns_backward", *arrays, *work, n, c, parts, training)
     return dx
-
-
-def _columns_backward(x, dy, w, dw, db, dx, mean, inv_std, training, n, c):
-    """batch_norm_backward of x (n, c)"""
-    inverse, total, product = inv_std.astype(np.float64), 0, 0
-    if training or dw is not None or db is not None:
-        total, product = columns.sums(x, mean, dy, n, c)
-    if db is not None:
-        db += total
-    if dw is not None:
-        dw += product * inverse
-    if dx is None:
-        return
-    scale = inv_std if w is None else inv_std * w
-    if training:
-        centre, slope = (v.astype(x.dtype) for v in (total / n, product * inverse**2 / n))
-        arrays = *map(layout.block, (x, dy, dx)), mean, scale, centre, slope
-        native.call("batch_norm_columns_backward", *arrays, n, c)
-    else:
-        native.call("channel_scale", layout.block(dy), scale, None, layout.block(dx), n, c, 1)
 
 
 def local_response_norm(x, size, alpha, beta, k, within):

@@ -4,7 +4,7 @@ import numpy as np
 
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import memory, native
-from flambeau.kernels.reference import contiguous
+from flambeau.kernels.cpu.arrays import contiguous
 from flambeau.kernels.reference.pointwise_loss import KINDS
 
 _CHUNK = 4096  # so many losses are added in the arrays' own precision, the rest in float64

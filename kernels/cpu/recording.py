@@ -9,20 +9,16 @@ import threading
 
 import numpy as np
 
-from flambeau.kernels.cpu import conv_algorithm, layout, memory, native
+from flambeau.kernels.cpu import conv_algorithm, layout, memory, native, weights
+from flambeau.kernels.cpu.tape import Refused, Tape
 
-ffi, lib = native.ffi, native.lib
-_one = threading.Lock()  # one recording is made at a time
-
-
-class Refused(Exception):
-    """What was called cannot be recorded; the text says why."""
+__all__ = ["Passes", "Recording", "Refused", "form"]
 
 
 def form(xs):
     """What must be the same for the same kernels to run: all but the values of the arrays."""
     arrays = tuple([(x.dtype, x.shape, x.strides, x.flags.aligned) for x in xs])
-    return lib.threads(), conv_algorithm.forced(), arrays
+    return native.lib.threads(), conv_algorithm.forced(), arrays
 
 
 class Recording:
@@ -35,118 +31,148 @@ class Recording:
     """
 
     def __init__(self, function, xs):
-        self.calls = []  # (C function, list of its arguments)
-        self.places = []  # (arguments, index, type, number in `starts`, bytes from there)
-        self.kept = []  # arrays that are not the arena's: weights, tables of sizes
-        self.lock = threading.Lock()
-        if not all(layout.dense(x) and min(x.strides, default=0) >= 0 for x in xs):
-            raise Refused("an input is not one block of memory")
-        draw = np.random.default_rng(0)
-        probes = [_filled(x, draw) for x in xs]
-        expected = function(
-            *probes
-        )  # now whatever is kept between passes, packed weights, is there
-        self._write(function, xs)
-        for y, z in zip(self.run(probes), expected, strict=True):
-            if not np.array_equal(y, z, equal_nan=True):
-                raise Refused("other inputs give another result than they should")
+        self.lock, self.tape = threading.Lock(), Tape()
+        probes = drawn(xs, 0)
+        expected = function(*probes)  # now whatever is kept, packed weights, is there
+        with self.tape:
+            self.part = self.tape.part(function, xs)
+        self.tape.renew(self.part)
+        compare(self.run(probes), expected)
 
-    def _write(self, function, xs):
-        self.starts = [(_start(x), x.nbytes) for x in xs]  # and sizes, of what changes each run
-        with _one:
-            self.arena = memory.Arena()
-            native.recorder, memory.arena = self, self.arena
-            try:
-                self.results = function(*xs)
-            finally:
-                native.recorder = memory.arena = None
-        if any(self._inside(_start(y)) for y in self.results):
-            raise Refused("an output is part of an input")
-        self._renew()
-
-    def _renew(self):
-        """Let each run have new memory for the blocks of the arena that results are in."""
-        self.inputs = len(self.starts)
-        blocks = {self.arena.block_of(_start(y)) for y in self.results} - {None}
-        self.starts += sorted(blocks)
-        for _, passed in self.calls:
-            for i, a in enumerate(passed):
-                if isinstance(a, ffi.CData) and (found := self._inside(_address(a), self.inputs)):
-                    self.places.append((passed, i, ffi.typeof(a), *found))
-
-    # ---- writing
-
-    def is_mine(self):
-        """True in the Python thread that is recorded."""
-        return self.arena.is_mine()
-
-    def call(self, name, args):
-        """Run a kernel, as native.call does, and write it down."""
-        dtype = next(a.dtype for a in args if isinstance(a, np.ndarray))
-        passed = []
-        for i, a in enumerate(args):
-            if isinstance(a, list):
-                raise Refused(f"{name} takes a table of arrays")
-            if isinstance(a, np.ndarray):
-                a = self.place(a)
-            if isinstance(a, ffi.CData) and (found := self._inside(_address(a))):
-                self.places.append((passed, i, ffi.typeof(a), *found))
-            passed.append(ffi.NULL if a is None else a)
-        function = native.found(name, dtype)
-        self.calls.append((function, passed))
-        return function(*passed)
-
-    def place(self, a):
-        """Where an array is. Those that are neither inputs nor the arena's live from now on."""
-        start = _start(a)
-        if not self._inside(start) and not self.arena.block_of(start):
-            self.kept.append(a)
-        return ffi.cast(native.PLAIN[a.dtype], start)
-
-    def _inside(self, address, least=0):
-        """(number, bytes from its start) of what in `starts` holds an address, or None."""
-        for number, (first, size) in enumerate(self.starts):
-            if number >= least and first <= address < first + size:
-                return number, address - first
-        return None
-
-    # ---- running
+    @property
+    def calls(self):
+        """What runs, one after another: (function, list of its arguments)."""
+        return self.part.calls
 
     def run(self, xs):
         """The results for other inputs of the same form, as new arrays; None while it runs."""
         if not self.lock.acquire(blocking=False):
             return None
         try:
-            blocks = [memory.empty(size, np.uint8) for _, size in self.starts[self.inputs :]]
-            starts = [_start(x) for x in (*xs, *blocks)]
-            for arguments, i, kind, number, offset in self.places:
-                arguments[i] = ffi.cast(kind, starts[number] + offset)
-            native.adopt()
-            for function, arguments in self.calls:
-                function(*arguments)
-            return [self._result(y, blocks) for y in self.results]
+            return self.tape.run(self.part, xs)
         finally:
             self.lock.release()
 
-    def _result(self, y, blocks):
-        """y as this run has it, which made these blocks."""
-        found = self._inside(_start(y), self.inputs)
-        if found is None:
-            return layout.copied(y, y)
-        number, offset = found
-        return np.ndarray(y.shape, y.dtype, blocks[number - self.inputs], offset, y.strides)
+
+class Passes:
+    """The kernels of a pass forward and of the pass backward after it, and their memory.
+
+    stream() gives the key and the counter of the random numbers that are drawn next. `blocks`: by
+    how much a pass moves the counter.
+
+    forward(*xs) gives ys, and backward(xs, dys) after it dxs, arrays or Nones; the two are as the
+    function of a Recording, but that they read arrays that others change, `parameters` and
+    `statistics`, and change the latter and `gradients`. They are run to record them and to try the
+    recording, with other values everywhere, which are then put back.
+    Raises Refused as a Recording does.
+    """
+
+    def __init__(self, forward, backward, xs, parameters, statistics, gradients, stream):
+        self.lock, self.tape, self.runs = threading.Lock(), Tape(), 0
+        trial = Trial(parameters, statistics, gradients)
+        try:
+            trial.start()
+            probes, begun = drawn(xs, 0), stream()
+            ys = forward(*probes)
+            dys = drawn(ys, 1)
+            expected = [*ys, *backward(probes, dys)]
+            changed = trial.end()
+            start = stream()[1]
+            with self.tape:
+                self.ahead = self.tape.part(forward, xs)
+                self.back = self.tape.part(lambda *dys: backward(xs, dys), drawn(ys, 2))
+            self.tape.renew(self.ahead)
+            self.blocks = stream()[1] - start
+            self.offsets = [counters[2] - start for counters in self.tape.streams]
+            trial.start()
+            found = self.forward(probes, *begun)
+            compare([*found, *self.backward(dys)], expected)
+            if trial.end() != changed:
+                raise Refused("other inputs give other gradients or statistics than they should")
+        finally:
+            trial.end()
+
+    def forward(self, xs, key, counter):
+        """What forward(*xs) gives for other inputs of the same form, as new arrays.
+
+        key, counter: of the random numbers from here on.
+        """
+        with self.lock:
+            self.runs += 1
+            for numbers, offset in zip(self.tape.streams, self.offsets, strict=True):
+                numbers[:] = key & 0xFFFFFFFF, key >> 32, counter + offset
+            return self.tape.run(self.ahead, xs)
+
+    def backward(self, dys):
+        """What backward(xs, dys) gives after it, as new arrays."""
+        pairs = zip(dys, self.ahead.results, strict=True)
+        dys = [dy if _alike(dy, y) else layout.copied(dy, y) for dy, y in pairs]
+        with self.lock:
+            try:
+                return self.tape.run(self.back, dys)
+            finally:
+                self.tape.release()
+
+    @property
+    def shapes(self):
+        """The shapes of the results."""
+        return [y.shape for y in self.ahead.results]
 
 
-def _address(pointer):
-    return int(ffi.cast("uintptr_t", pointer))
+class Trial:
+    """Other values in arrays for a while: what was recorded may not depend on those of before.
+
+    Parameters have the other sign, statistics are a quarter larger.
+    """
+
+    def __init__(self, parameters, statistics, gradients):
+        self.parameters = [a for a in parameters if not weights.cannot_change(a)]
+        self.statistics, self.arrays = statistics, [*statistics, *gradients]
+        self.before = [memory.copy(a) for a in self.arrays]
+        self.goes_on = False
+
+    def start(self):
+        """Put other values in the arrays."""
+        self._put_back()
+        self._turn()
+        for a in self.statistics:
+            a *= 1.25
+        self.goes_on = True
+
+    def end(self):
+        """Put the values of before back; what identifies those that were there."""
+        found = [weights.fingerprint(a) for a in self.arrays]
+        self._put_back()
+        if self.goes_on:
+            self._turn()
+        self.goes_on = False
+        return found
+
+    def _turn(self):
+        for a in self.parameters:
+            np.negative(a, out=a)
+
+    def _put_back(self):
+        for a, values in zip(self.arrays, self.before, strict=True):
+            a[...] = values
 
 
-def _start(x):
-    return x.__array_interface__["data"][0]
+def drawn(xs, seed):
+    """New arrays of normal numbers, in memory as xs are."""
+    draw = np.random.default_rng(seed)
+    ys = [layout.empty_like(x) for x in xs]
+    for y in ys:
+        layout.block(y).ravel()[:] = draw.standard_normal(y.size)
+    return ys
 
 
-def _filled(x, draw):
-    """A new array of normal numbers in the memory order of x."""
-    y = layout.empty_like(x)
-    layout.block(y).ravel()[:] = draw.standard_normal(x.size)
-    return y
+def compare(found, expected):
+    """Raise Refused unless the arrays hold the same bits."""
+    for y, z in zip(found, expected, strict=True):
+        if y is not z and not np.array_equal(y, z, equal_nan=True):
+            raise Refused("other inputs give another result than they should")
+
+
+def _alike(a, b):
+    """True when two arrays of one shape lie in memory alike."""
+    return a.dtype == b.dtype and a.strides == b.strides and a.flags.aligned

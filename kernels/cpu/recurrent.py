@@ -4,6 +4,7 @@ import numpy as np
 
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import memory, native
+from flambeau.kernels.cpu.arrays import contiguous
 from flambeau.kernels.cpu.linear import product
 from flambeau.kernels.reference.recurrent import zeros_for
 
@@ -45,7 +46,7 @@ def gru(x, h0, w_ih, w_hh, b_ih, b_hh, reverse):
     y, hidden = memory.empty((2, *x.shape[:2], h), x.dtype)
     b, b_hidden = _sum(b_ih, b_hh, w_hh), np.zeros(h, x.dtype)
     if b_hh is not None:
-        b[2 * h :], b_hidden = b_ih[2 * h :], reference.contiguous(b_hh[2 * h :])
+        b[2 * h :], b_hidden = b_ih[2 * h :], contiguous(b_hh[2 * h :])
     _forward(GRU, h0, None, w_hh, b, b_hidden, gates, hidden, y, None, reverse)
     return y, gates, hidden
 
@@ -91,16 +92,16 @@ def rnn_backward(x, h0, w_ih, w_hh, y, dy, dh, dw_ih, dw_hh, db_ih, db_hh, relu,
 
 def _forward(cell, h0, c0, w_hh, b, b_hidden, gates, hidden, y, c, reverse):
     """Fill gates (they hold W_ih x), y and what else the cell has."""
-    h0, w_hh = reference.contiguous(h0), reference.contiguous(w_hh)
-    c0 = None if c0 is None else reference.contiguous(c0)
+    h0, w_hh = contiguous(h0), contiguous(w_hh)
+    c0 = None if c0 is None else contiguous(c0)
     arrays = h0, c0, w_hh, b, b_hidden, gates, hidden, y, c
     native.call("recurrent", *arrays, cell, *y.shape, reverse, *_work(y, w_hh, cell, 0))
 
 
 def _backward(cell, h0, c0, w_hh, y, c, gates, hidden, dy, dh, dc, da, da_hidden, reverse):
     """Fill da, and da_hidden of a GRU; dh and dc become the gradients of the initial state."""
-    h0, w_hh, dy = (reference.contiguous(a) for a in (h0, w_hh, dy))
-    c0 = None if c0 is None else reference.contiguous(c0)
+    h0, w_hh, dy = (contiguous(a) for a in (h0, w_hh, dy))
+    c0 = None if c0 is None else contiguous(c0)
     arrays = h0, c0, w_hh, y, c, gates, hidden, dy, dh, dc, da, da_hidden
     native.call("recurrent_backward", *arrays, cell, *y.shape, reverse, *_work(y, w_hh, cell, 1))
 
@@ -130,7 +131,7 @@ def _products(x, h0, w_ih, y, da, da_hidden, grads, reverse, want_dx):
     if dw_hh is not None:
         # the states before the steps are h0 and all of y but the last
         later, before = (da_hidden[:-1], y[1:]) if reverse else (da_hidden[1:], y[:-1])
-        product(da_hidden[-1 if reverse else 0].T, reference.contiguous(h0), dw_hh, True)
+        product(da_hidden[-1 if reverse else 0].T, contiguous(h0), dw_hh, True)
         product(_rows(later).T, _rows(before), dw_hh, True)
         product(_rows(da).T, _rows(x), dw_ih, True)
     if db_ih is not None:
@@ -147,13 +148,13 @@ def _products(x, h0, w_ih, y, da, da_hidden, grads, reverse, want_dx):
 def _row_sum(da):
     """Σ da over steps and batch"""
     y = np.empty(da.shape[-1], da.dtype)
-    native.call("row_sum", da, y, da.shape[0] * da.shape[1], len(y))
+    native.call("row_sum", da, y, da.shape[0] * da.shape[1], len(y), False)
     return y
 
 
 def _rows(x):
     """x as a matrix of rows"""
-    return reference.contiguous(x).reshape(-1, x.shape[-1])
+    return contiguous(x).reshape(-1, x.shape[-1])
 
 
 def _sum(b_ih, b_hh, w):

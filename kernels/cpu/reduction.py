@@ -4,7 +4,7 @@ import math
 
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import memory, native
-from flambeau.kernels.reference import contiguous
+from flambeau.kernels.cpu.arrays import contiguous
 
 
 def sum_over(x, axis, scale):

@@ -45,6 +45,8 @@ struct packing {
   i64 first;
 };
 
+enum { SOURCES = 16 }; /* that are packed in one go: a multiple of LANES */
+
 /* LANES results from o on, of LANES pairs (i, t) that lie together, transposed in registers. */
 static void pack_lanes(const struct packing *s, const real *w, i64 pair, i64 lines, real *to) {
   vec v[LANES];
@@ -68,13 +70,16 @@ static void pack_reversed(const struct packing *s, const real *w, i64 i, real *t
   for (i64 l = 0; l < LANES; l++) store(to + ((LANES - 1 - l) * s->ins + i) * PANEL, v[l]);
 }
 
-/* Half a panel: LANES results, of which `lines` are there. */
-static void pack_half(const struct packing *s, const real *w, i64 lines, real *to) {
-  i64 pairs = s->ins * s->taps, pair = 0, whole = lines == LANES;
+/* Half a panel: LANES results of a group from `first` on, of the sources from i to `end`. w: where
+   the group starts. Results that are not there become zeros. */
+static void pack_half(const struct packing *s, const real *w, i64 first, i64 i, i64 end, real *to) {
+  i64 lines = min_i64(max_i64(s->outs - first, 0), LANES);
+  w += min_i64(first, s->outs - 1) * s->out;
+  i64 pairs = end * s->taps, pair = i * s->taps, whole = lines == LANES;
   if (s->tap == 1 && s->in == s->taps)
     for (; pair + LANES <= pairs; pair += LANES) pack_lanes(s, w, pair, lines, to);
-  i64 reversed = whole && s->tap == -1 && s->taps >= LANES ? LANES : 0;
-  for (i64 i = pair / s->taps, t = pair % s->taps; i < s->ins; i++, t = 0) {
+  i64 reversed = whole && s->tap == -1 && s->taps >= LANES ? LANES : 0, t = pair % s->taps;
+  for (i = pair / s->taps; i < end; i++, t = 0) {
     if (reversed) pack_reversed(s, w, i, to), t = LANES;
     for (; t < s->taps; t++) {
       const real *from = w + i * s->in + t * s->tap;
@@ -87,22 +92,27 @@ static void pack_half(const struct packing *s, const real *w, i64 lines, real *t
   }
 }
 
-/* LANES results of a group from `first` on; those that are not there become zeros. */
-static void pack_panel(const struct packing *s, const real *w, i64 group, i64 first, real *to) {
-  i64 lines = min_i64(max_i64(s->outs - first, 0), LANES);
-  w += s->first + group * s->group + min_i64(first, s->outs - 1) * s->out;
-  pack_half(s, w, lines, to);
+/* Some panels of results of a group from `first` on. Both halves of all of them for a few sources
+   at a time, so that whole lines of the cache are read and written, several one after another. */
+static void pack_panels(const struct packing *s, const real *w, i64 first, i64 panels, real *to) {
+  i64 size = s->ins * s->taps * PANEL;
+  for (i64 i = 0; i < s->ins; i += SOURCES)
+    for (i64 half = 0; half < 2 * panels; half++)
+      pack_half(s, w, first + half * LANES, i, min_i64(i + SOURCES, s->ins),
+                to + half / 2 * size + half % 2 * LANES);
 }
 
 /* to (groups, panels, taps, ins, PANEL) */
 void KERNEL(pack_weights)(const real *w, real *to, const i64 *shape) {
+  enum { MOST = 8, TASKS = 8 };
   const struct packing *s = (const struct packing *)shape;
   i64 panels = pieces(s->outs, PANEL), depth = s->ins * s->taps;
+  i64 each = s->out == 1 ? min_i64(MOST, pieces(panels, TASKS)) : 1, tasks = pieces(panels, each);
 #pragma omp parallel for schedule(dynamic) if (s->groups * s->outs * depth > PARALLEL_ABOVE)
-  for (i64 task = 0; task < s->groups * panels * 2; task++) {
-    i64 panel = task / 2, half = task % 2 * LANES;
-    pack_panel(s, w, panel / panels, panel % panels * PANEL + half,
-               to + panel * depth * PANEL + half);
+  for (i64 task = 0; task < s->groups * tasks; task++) {
+    i64 group = task / tasks, panel = task % tasks * each;
+    pack_panels(s, w + s->first + group * s->group, panel * PANEL, min_i64(each, panels - panel),
+              to + (group * panels + panel) * depth * PANEL);
   }
 }
 

@@ -6,7 +6,7 @@ import weakref
 import numpy as np
 
 from flambeau.kernels import reference
-from flambeau.kernels.cpu import memory, native
+from flambeau.kernels.cpu import layout, memory, native
 
 HASHED = 1 << 16  # bytes hashed in one go by a thread
 TRAINED = 16  # times made anew one after another: the weights change at every step
@@ -57,8 +57,11 @@ def kept(w, key, make):
     """make(w) for these weights, kept under the key from the second time on that they are the same.
 
     So what is trained, and other at every step, takes no memory between its uses, and after a while
-    most uses do not even look whether it is the same.
+    most uses do not even look whether it is the same. What is recorded makes it anew at each run,
+    unless the weights cannot change.
     """
+    if native.recorder is not None and native.recorder.is_mine() and not cannot_change(w):
+        return make(layout.arranged(w, False))
     owner, identity = owner_of(w)
     entry = _kept.get(identity)
     if entry is None or entry.reference() is not owner:

@@ -212,35 +212,40 @@ void KERNEL(winograd)(const real *x, const real *w, const real *b, const real *o
     blocks_by_thread(s, x, w, y, &finish, work);
 }
 
-/* The points of the taps of one vector of results: from (9, c, PANEL) to (points, c, PANEL). */
-INLINE void taps_of(const int m, const real *packed, i64 c, real *to) {
+/* The points of the taps of one vector of results, for `count` sources: from (9, count, PANEL) to
+   points that are `apart`. */
+INLINE void taps_of(const int m, const real *packed, i64 count, real *to, i64 apart) {
   const int points = m + 2;
-  for (i64 i = 0; i < c; i++, packed += PANEL, to += PANEL) {
+  for (i64 i = 0; i < count; i++, packed += PANEL, to += PANEL) {
     vec line[MOST_POINTS], half[3 * MOST_POINTS];
     for (int p = 0; p < 3; p++) {
-      for (int q = 0; q < 3; q++) line[q] = load(packed + (p * 3 + q) * c * PANEL);
+      for (int q = 0; q < 3; q++) line[q] = load(packed + (p * 3 + q) * count * PANEL);
       points_of_taps(m, line, 1, half + p * points, 1);
     }
     for (int j = 0; j < points; j++) {
       points_of_taps(m, half + j, points, line, 1);
-      for (int i = 0; i < points; i++) store(to + (i * points + j) * c * PANEL, line[i]);
+      for (int i = 0; i < points; i++) store(to + (i * points + j) * apart, line[i]);
     }
   }
 }
 
-/* to (panels, points, ins, PANEL); work: 9 * ins * PANEL numbers a thread */
-void KERNEL(winograd_weights)(const real *w, real *to, const i64 *shape, i64 m, real *work) {
-  const struct packing *s = (const struct packing *)shape;
-  i64 points = (m + 2) * (m + 2), matrix = s->ins * PANEL;
-#pragma omp parallel for schedule(dynamic)
-  for (i64 panel = 0; panel < pieces(s->outs, PANEL); panel++) {
-    real *packed = work + omp_get_thread_num() * 9 * matrix;
-    for (i64 half = 0; half < PANEL; half += LANES) {
-      pack_panel(s, w, 0, panel * PANEL + half, packed + half);
-      real *at = to + panel * points * matrix + half;
-      if (m == 2) taps_of(2, packed + half, s->ins, at);
-      if (m == 4) taps_of(4, packed + half, s->ins, at);
-      if (m == 6) taps_of(6, packed + half, s->ins, at);
+/* to (panels, points, ins, PANEL). Both halves of a panel for a few sources at a time, so that
+   whole lines of the cache are written. */
+void KERNEL(winograd_weights)(const real *w, real *to, const i64 *shape, i64 m) {
+  const struct packing *all = (const struct packing *)shape;
+  i64 points = (m + 2) * (m + 2), apart = all->ins * PANEL, panels = pieces(all->outs, PANEL);
+#pragma omp parallel for schedule(dynamic) if (points * apart * panels > PARALLEL_ABOVE)
+  for (i64 panel = 0; panel < panels; panel++)
+    for (i64 first = 0; first < all->ins; first += SOURCES) {
+      struct packing some = *all;
+      some.ins = min_i64(SOURCES, all->ins - first);
+      for (i64 half = 0; half < PANEL; half += LANES) {
+        real packed[9 * SOURCES * PANEL];
+        real *at = to + (panel * points * all->ins + first) * PANEL + half;
+        pack_half(&some, w + all->first + first * all->in, panel * PANEL + half, 0, some.ins, packed);
+        if (m == 2) taps_of(2, packed, some.ins, at, apart);
+        if (m == 4) taps_of(4, packed, some.ins, at, apart);
+        if (m == 6) taps_of(6, packed, some.ins, at, apart);
+      }
     }
-  }
 }

@@ -73,9 +73,7 @@ def _transformed(m, flipped, w):
     shape, panels = weights.packing(w, 1, flipped)
     size = (m + 2) ** 2 * panels // 9
     to = memory.empty(size, w.dtype)
-    ins = shape[2]
-    work = 9 * ins * weights.panel_width() * native.lib.threads()
-    native.call("winograd_weights", w, to, shape, m, memory.empty(work, w.dtype))
+    native.call("winograd_weights", w, to, shape, m)
     return to
 
 

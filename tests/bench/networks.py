@@ -4,7 +4,8 @@
 
 Milliseconds, medians. Inference: ours as loaded and after nngraph.optimize; PyTorch eager, eager
 with channels-last memory, traced and frozen, and compiled if asked for; ONNX Runtime (all graph
-optimisations); OpenVINO (latency, float32). A training step: forward, backward, SGD with momentum.
+optimisations); OpenVINO (latency, float32). A training step: forward, backward, SGD with momentum;
+ours by the network itself, and from recordings (nngraph.Recorded).
 Outputs are compared before times are.
 
 /eager: the time of PyTorch eager in its better format to ours, /best: that of the best peer; by the
@@ -42,7 +43,7 @@ NAMES = [
     "vgg16",
 ]
 FORMATS = {"eager": torch.contiguous_format, "last": torch.channels_last}
-OURS = "ours", "optimized"
+OURS = "ours", "optimized", "recorded"
 ENGINES = {  # those that are installed
     column: engine
     for column, engine in {"onnxrt": onnxruntime, "openvino": openvino}.items()
@@ -86,6 +87,7 @@ def training(net, x, _):
     agree({"ours": net(x)} | {name: eager(net, x, f)() for name, f in FORMATS.items()})
     target = np.arange(len(x)) % 10
     ours = {"ours": our_step(net.train(), x, target)}
+    ours["recorded"] = our_step(nngraph.Recorded(net), x, target)
     return ours | {name: step(net, x, target, f) for name, f in FORMATS.items()}
 
 
@@ -168,7 +170,7 @@ def main():
         f"{title}, batch {options.batch}, 224 x 224, float32, {kernels.get_num_threads()} threads, "
         f"{platform.machine()} {native.isa}, PyTorch {torch.__version__}, {time.strftime('%F')}"
     )
-    columns = ["ours"] if options.train else list(OURS)
+    columns = ["ours", "recorded" if options.train else "optimized"]
     columns += list(FORMATS)
     if not options.train:
         columns += ["frozen", *["compiled"] * options.compile, *ENGINES]

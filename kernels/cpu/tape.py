@@ -1,0 +1,189 @@
+"""The kernels that functions run, written down with the memory they work in: see recording.py."""
+
+import functools
+import threading
+
+import numpy as np
+
+from flambeau.kernels.cpu import layout, memory, native
+
+ffi = native.ffi
+_one = threading.Lock()  # one tape is written at a time
+
+
+class Refused(Exception):
+    """What was called cannot be recorded; the text says why."""
+
+
+class Part:
+    """What a function of arrays ran, and the arrays that it gave.
+
+    calls: (function, list of its arguments). places: where these hold addresses that change from
+    run to run, as (list, index, what makes the argument of an address, number among the tape's
+    `starts`, bytes from there). first, inputs: the numbers of the inputs. blocks: the numbers of
+    the memory that results are in.
+    """
+
+    def __init__(self, first, inputs):
+        self.first, self.inputs = first, inputs
+        self.calls, self.places, self.results, self.blocks = [], [], [], []
+
+
+class Tape:
+    """Functions of arrays, one after another, that can be run again in this order.
+
+    with Tape() as tape: part = tape.part(function, xs) writes one down; tape.run(part, xs) runs it.
+    Raises Refused where an input is not one block of memory, and an output is part of an input.
+    """
+
+    def __init__(self):
+        self.arena = memory.Arena()
+        self.parts = []
+        self.starts = []  # (address, bytes) of what is elsewhere in each run, when it was written
+        self.now = []  # and their addresses in the last run
+        self.held = {}  # number of a part or of a block: what must not die before the next run
+        self.kept = []  # arrays that are not the arena's: weights, tables of sizes
+        self.streams = []  # of these, keys and counters of random numbers
+
+    # ---- writing
+
+    def __enter__(self):
+        _one.acquire()
+        native.recorder, memory.arena = self, self.arena
+        return self
+
+    def __exit__(self, *_):
+        native.recorder = memory.arena = None
+        _one.release()
+
+    def is_mine(self):
+        """True in the Python thread that is recorded."""
+        return self.arena.is_mine()
+
+    def part(self, function, xs):
+        """Run function(*xs), which gives a list of arrays or Nones, and write it down."""
+        if not all(layout.dense(x) and min(x.strides, default=0) >= 0 for x in xs):
+            raise Refused("an input is not one block of memory")
+        part = Part(len(self.starts), len(xs))
+        self.parts.append(part)
+        self.starts += [(_start(x), x.nbytes) for x in xs]
+        part.results = list(function(*xs))
+        if any(y is not None and self._inside(_start(y)) for y in part.results):
+            raise Refused("an output is part of an input")
+        self.now = [address for address, _ in self.starts]
+        return part
+
+    def renew(self, part):
+        """Let each run have new memory for the blocks of the arena that a part's results are in."""
+        found = {self.arena.block_of(_start(y)) for y in part.results} - {None}
+        least = len(self.starts)
+        self.starts += sorted(found)
+        part.blocks = range(least, len(self.starts))
+        self.now += [address for address, _ in sorted(found)]
+        for written in self.parts:
+            for _, arguments in written.calls:
+                self._note(written, arguments, least)
+
+    def call(self, name, args):
+        """Run a kernel, as native.call does, and write it down."""
+        arrays = (a[0] if isinstance(a, list) else a for a in args)
+        dtype = next(a.dtype for a in arrays if isinstance(a, np.ndarray))
+        return self._run(native.found(name, dtype), [self._passed(a) for a in args])
+
+    def assign(self, to, x):
+        """to[...] = x, as memory.assign does, written down."""
+        self._run(np.copyto, [_view(a) if isinstance(a, np.ndarray) else a for a in (to, x)])
+
+    def place(self, a):
+        """Where an array is. Those that are neither inputs nor the arena's live from now on."""
+        start = _start(a)
+        if not self._inside(start) and not self.arena.block_of(start):
+            self.kept.append(a)
+        return ffi.cast(native.PLAIN[a.dtype], start)
+
+    def _passed(self, a):
+        if isinstance(a, list):
+            return ffi.new(native.TABLE[a[0].dtype], [self.place(part) for part in a])
+        if isinstance(a, np.ndarray):
+            return self.place(a)
+        return ffi.NULL if a is None else a
+
+    def _run(self, function, arguments):
+        part = self.parts[-1]
+        part.calls.append((function, arguments))
+        self._note(part, arguments, 0)
+        return function(*arguments)
+
+    def _note(self, part, arguments, least):
+        """Note where arguments are in what is elsewhere in each run, from a number on."""
+        for i, a in enumerate(arguments):
+            if isinstance(a, np.ndarray):
+                make, address = functools.partial(_at, a.shape, a.dtype, a.strides), _start(a)
+            elif not isinstance(a, ffi.CData):
+                continue
+            elif ffi.typeof(a).kind == "array":  # a table of addresses
+                self._note(part, a, least)
+                continue
+            else:
+                make, address = functools.partial(ffi.cast, ffi.typeof(a)), _address(a)
+            found = self._inside(address, least)
+            if found:
+                part.places.append((arguments, i, make, *found))
+
+    def _inside(self, address, least=0):
+        """(number, bytes from its start) of what in `starts` holds an address, or None."""
+        for number, (first, size) in enumerate(self.starts[least:], least):
+            if first <= address < first + size:
+                return number, address - first
+        return None
+
+    # ---- running
+
+    def run(self, part, xs):
+        """The results of a part for other inputs, in memory as those were; as new arrays.
+
+        What the parts before it left in the tape's memory is as their last run left it.
+        """
+        blocks = {number: memory.empty(self.starts[number][1], np.uint8) for number in part.blocks}
+        self.held[part.first] = xs
+        self.held |= blocks
+        self.now[part.first : part.first + part.inputs] = map(_start, xs)
+        for number, block in blocks.items():
+            self.now[number] = _start(block)
+        for arguments, i, make, number, offset in part.places:
+            arguments[i] = make(self.now[number] + offset)
+        native.adopt()
+        for function, arguments in part.calls:
+            function(*arguments)
+        return [None if y is None else self._result(y, part, blocks) for y in part.results]
+
+    def release(self):
+        """Let go of the last inputs and results: no part will be run that needs them."""
+        self.held.clear()
+
+    def _result(self, y, part, blocks):
+        """y as this run has it."""
+        found = self._inside(_start(y), part.blocks.start) if blocks else None
+        if found is None:
+            return layout.copied(y, y)
+        number, offset = found
+        return np.ndarray(y.shape, y.dtype, blocks[number], offset, y.strides)
+
+
+def _address(pointer):
+    return int(ffi.cast("uintptr_t", pointer))
+
+
+def _start(x):
+    return x.__array_interface__["data"][0]
+
+
+def _view(x):
+    """x without its owner: the memory may be given to others when x dies."""
+    return _at(x.shape, x.dtype, x.strides, _start(x))
+
+
+def _at(shape, dtype, strides, start):
+    """The array of a shape and strides >= 0 that starts at an address."""
+    size = dtype.itemsize + sum(s * max(0, n - 1) for s, n in zip(strides, shape, strict=True))
+    return np.ndarray(shape, dtype, ffi.buffer(ffi.cast("char *", start), size), 0, strides)
