@@ -55,9 +55,13 @@ class Conv2d(WithReLU):
         return kernels.of(x).conv2d_fused(*arrays, 0.0, None, *self._options())
 
     def backward(self, x, dy):
+        return self.backward_sum(x, dy, None)
+
+    def backward_sum(self, x, dy, other):
+        """backward(x, dy) + other in one step; other: an array like x, or None."""
         size = result_size(self, x.shape[2:])
         self.need_gradient(dy, (x.shape[0], self.out_channels, *size))
-        arrays = x, dy, self.weight, self.grad_weight, self.grad_bias
+        arrays = x, dy, self.weight, self.grad_weight, self.grad_bias, other
         return kernels.of(x).conv2d_backward(*arrays, *self._options(), self.want_dx)
 
     def _options(self):

@@ -53,7 +53,7 @@ class Conv1d(Module):
     def backward(self, x, dy):
         self.need_gradient(dy, (len(x), self.out_channels, *result_size(self, x.shape[2:])))
         arrays = *map(high, (x, dy, self.weight, self.grad_weight)), self.grad_bias
-        dx = kernels.of(x).conv2d_backward(*arrays, *self._options(), self.want_dx)
+        dx = kernels.of(x).conv2d_backward(*arrays, None, *self._options(), self.want_dx)
         return None if dx is None else dx[:, :, 0]
 
     def _options(self):

@@ -59,7 +59,7 @@ class Conv3d(Module):
         self.need_gradient(dy, (len(x), self.out_channels, *size))
         weights = flat(self.weight), flat(self.grad_weight), self.grad_bias
         arrays = in_sight(self, x, size[0]), frame_by_frame(dy), *weights
-        dx = kernels.of(x).conv2d_backward(*arrays, *options(self), self.want_dx)
+        dx = kernels.of(x).conv2d_backward(*arrays, None, *options(self), self.want_dx)
         return None if dx is None else summed(self, dx, None, len(x), x.shape[2])
 
 

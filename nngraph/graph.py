@@ -2,7 +2,7 @@
 
 from flambeau import kernels, nn
 from flambeau.nn import saving
-from flambeau.nn.container import overlapping, spent, taken
+from flambeau.nn.container import as_it_is, overlapping, spent, taken
 from flambeau.nn.containers import add_tables
 from flambeau.nn.module import Arguments
 from flambeau.nngraph.joining import joints
@@ -165,7 +165,7 @@ class Graph(nn.Module):
             if slot in joined:
                 found = self._joint_back(slot, values, joined[slot], arrived[slot], wanted)
             else:
-                dxs = self._step_back(slot, *kept, arrived[slot], wanted)
+                dxs = self._step_back(slot, *kept, arrived, wanted)
                 found = zip(step.inputs, dxs, strict=True)
             arrived[slot] = []
             if self.backward_once:
@@ -208,13 +208,17 @@ class Graph(nn.Module):
         module.backward_once = self.backward_once
         if slot in states:
             module.put_saved(states[slot])
-        dy = _assemble(values[slot], arrived)
+        dy = _assemble(values[slot], arrived[slot])
         if slot in replaced:
             x = (dy,) * len(step.inputs) if module.from_shape else values[slot]
         else:
             x = self._input(values, step)
+        beside = self._beside(step, module, x, arrived, wanted)
         try:
-            dx = module.backward(x, dy)
+            if beside is None:
+                dx = module.backward(x, dy)
+            else:
+                dx = module.backward_sum(x, dy, beside.pop()[1])
         except Exception as error:
             self._at(error, step.name)
             raise
@@ -225,6 +229,18 @@ class Graph(nn.Module):
         if dx is None:
             return (None,) * len(step.inputs)
         return dx if len(step.inputs) > 1 else (dx,)
+
+    def _beside(self, step, module, x, arrived, wanted):
+        """Where the gradient is that came to a convolution's input x before, if it is just one: the
+        convolution's own is added to it in one step. Else None."""
+        if not as_it_is(module, nn.Conv2d):
+            return None
+        ((parent, path),) = step.inputs
+        came = arrived[parent]
+        if path or not wanted[parent] or len(came) != 1:
+            return None
+        ((path, gradient),) = came
+        return None if path or gradient.shape != x.shape else came
 
     def _at(self, error, name):
         """Note on an error which step it passed."""

@@ -76,7 +76,7 @@ def test_large_convolutions_agree_with_the_reference(shape, weights, stride, gro
     found = []
     for package in (cpu, reference):
         dw, db = np.zeros_like(w), np.zeros(len(w))
-        dx = package.conv2d_backward(x, dy, w, dw, db, *options, True)
+        dx = package.conv2d_backward(x, dy, w, dw, db, None, *options, True)
         found.append((dx, dw, db))
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-12 * abs(b).max())
@@ -163,6 +163,23 @@ def test_the_error_of_each_algorithm_is_within_what_is_stated(name, shape, k, pa
     assert abs(y - exact).max() / abs(exact).max() < ERRORS[name]
 
 
+@pytest.mark.parametrize("stride, kernel", [(1, 1), (1, 3), (1, 5), (2, 3)])
+@pytest.mark.parametrize("n, groups", [(2, 1), (2, 32), (0, 1)])
+def test_a_gradient_of_before_is_added_to_the_bits_of_the_new_one(stride, kernel, n, groups):
+    cpu = pytest.importorskip("flambeau.kernels.cpu")
+    x, w = draw(n, 32, 13, 12), draw(32, 32 // groups, kernel, kernel)
+    options = (stride, stride), (kernel // 2, kernel // 2), (1, 1), groups
+    dy = draw(*reference.conv2d(x, w, None, *options).shape)
+    for order in np.copy, channels_last:
+        alone = cpu.conv2d_backward(order(x), dy, w, None, None, None, *options, True)
+        for other in order(x), np.copy(x)[..., ::-1]:
+            before = other.copy()
+            both = cpu.conv2d_backward(order(x), dy, w, None, None, other, *options, True)
+            np.testing.assert_array_equal(both, alone + other)
+            np.testing.assert_array_equal(other, before)
+        assert cpu.conv2d_backward(x, dy, w, None, None, x, *options, False) is None
+
+
 def channels_last(x):
     return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
@@ -177,12 +194,12 @@ def test_the_error_of_each_gradient_is_within_what_is_stated(name, last, shape, 
     dy = draw(*reference.conv2d(x, w, None, *options).shape)
     found = []
     for package, dtype in ((cpu, "f4"), (reference, "f8")):
-        arrays = [a.astype(dtype) for a in (x, dy, w)]
+        arrays, other = [a.astype(dtype) for a in (x, dy, w)], 3 * x[::-1].astype(dtype)
         if last and package is cpu:
             arrays[:2] = map(channels_last, arrays[:2])
         dw, db = np.ones(w.shape, dtype), np.ones(k, dtype)
         with algorithm.use(name):
-            dx = package.conv2d_backward(*arrays, dw, db, *options, True)
+            dx = package.conv2d_backward(*arrays, dw, db, other, *options, True)
         found.append((dx, dw, db))
     for a, b in zip(*found, strict=True):
         assert abs(a - b).max() / abs(b).max() < ERRORS[name]
@@ -200,7 +217,8 @@ def test_gradients_in_channels_last_memory_agree_with_the_reference(
     found = []
     for package, order in ((cpu, channels_last), (cpu, np.copy), (reference, np.copy)):
         dw, db = np.zeros_like(w), np.zeros(len(w), "f4")
-        dx = package.conv2d_backward(order(x), order(dy), w, dw, db, *options, True)
+        other = order(x) * 2
+        dx = package.conv2d_backward(order(x), order(dy), w, dw, db, other, *options, True)
         found.append((dx, dw, db))
     for got in found[:2]:
         for a, b in zip(got, found[2], strict=True):

@@ -249,3 +249,27 @@ def test_what_comes_into_sums_and_inner_relus_is_not_kept():
         for i in (1, 3)
     }
     assert kept == {1: {"first", "second", "short", "add_1"}, 3: {"first", "second", "short"}}
+
+
+@pytest.mark.parametrize("uses", [1, 2, 3])
+def test_convolutions_add_their_gradient_to_one_that_came_before(uses, monkeypatch):
+    """The same bits as a sum of all gradients at the end."""
+    nn.seed(1)
+    x = nngraph.inputs("x")
+    h = nn.Tanh()(x)
+    ys = [nn.Conv2d(4, 8, 3, padding=1)(h) for _ in range(uses)] + [nn.Conv2d(4, 8, 1)(x)]
+    net = nngraph.Graph(x, [*ys, nn.Sigmoid()(h)])
+    image = np.random.default_rng(0).normal(size=(2, 4, 6, 6)).astype("f4")
+    found = []
+    for beside in nngraph.Graph._beside, lambda *_: None:
+        monkeypatch.setattr(nngraph.Graph, "_beside", beside)
+        net.zero_grad()
+        dys = tuple(2 * y for y in net(image))
+        found.append([net.backward(image, dys), *map(np.copy, net.gradients())])
+        net.want_dx = not net.want_dx
+        net(image)
+        found[-1].append(net.backward(image, dys))
+        net.want_dx = not net.want_dx
+    for fused, plain in zip(*found, strict=True):
+        np.testing.assert_array_equal(fused, plain)
+    assert found[0][-1] is None

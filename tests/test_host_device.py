@@ -475,7 +475,7 @@ def test_both_forms_of_the_convolution_agree(shape, w_shape, options, tile, part
         fused = k.conv2d_fused(x, w, b, dy, -0.5, 0.75, *options)
         dw, db = k.zeros(x, w.shape, "f8"), k.zeros(x, b.shape, "f8")
         k.fill(dw, 1)
-        dx = k.conv2d_backward(x, dy, w, dw, db, *options, True)
+        dx = k.conv2d_backward(x, dy, w, dw, db, x, *options, True)
         results.append([a.get() for a in (y, fused, dx, dw, db)])
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)

@@ -134,11 +134,14 @@ def phases(size, taps, stride, padding, dilation):
         )
 
 
-def transposed(x, w, b, size, stride, padding, dilation, groups):
-    """The transposed convolution: an image of the given size."""
-    if not conv_depthwise.takes(w.shape, groups) and conv_gradient.takes(x, w, groups):
-        options = stride, padding, dilation, groups
-        return conv_gradient.transposed(x, w, b, size, *options, phases)
+def transposed(x, w, b, other, size, stride, padding, dilation, groups):
+    """The transposed convolution, an image of the given size, + other, which may be None."""
+    options = stride, padding, dilation, groups
+    here = not conv_depthwise.takes(w.shape, groups) and conv_gradient.takes(x, w, groups)
+    if other is not None and not (here and stride == (1, 1) and x.size):
+        return elementwise.add([transposed(x, w, b, None, size, *options), other])
+    if here:
+        return conv_gradient.transposed(x, w, b, other, size, *options, phases)
     x, w = contiguous(x), contiguous(w)
     y = np.empty((len(x), groups * w.shape[1], *size), x.dtype)
     if y.size == 0:
@@ -312,19 +315,19 @@ def limits_of(low, high):
     return -math.inf if low is None else low, math.inf if high is None else high
 
 
-def conv2d_backward(x, dy, w, dw, db, stride, padding, dilation, groups, want_dx):
-    """dx = the transposed convolution of dy, dw += Σ dy x, db += Σ dy        dw, db may be None"""
-    if not native.takes(x, dy, w, dw, db):
-        return reference.conv2d_backward(
-            x, dy, w, dw, db, stride, padding, dilation, groups, want_dx
-        )
+def conv2d_backward(x, dy, w, dw, db, other, stride, padding, dilation, groups, want_dx):
+    """dx = the transposed convolution of dy + other, dw += Σ dy x, db += Σ dy
+
+    dw, db, other may be None
+    """
+    options = stride, padding, dilation, groups
+    if not native.takes(x, dy, w, dw, db, other):
+        return reference.conv2d_backward(x, dy, w, dw, db, other, *options, want_dx)
     if dw is not None:
         add_weight_gradient(x, dy, dw, stride, padding, dilation, groups)
     if db is not None:
         add_bias_gradient(dy, db)
-    if want_dx:
-        return transposed(dy, w, None, x.shape[2:], stride, padding, dilation, groups)
-    return None
+    return transposed(dy, w, None, other, x.shape[2:], *options) if want_dx else None
 
 
 def conv_transpose2d(x, w, b, stride, padding, output_padding, dilation, groups):
@@ -334,7 +337,7 @@ def conv_transpose2d(x, w, b, stride, padding, output_padding, dilation, groups)
             x, w, b, stride, padding, output_padding, dilation, groups
         )
     size = transposed_size(x.shape[2:], w.shape[2:], stride, padding, output_padding, dilation)
-    return transposed(x, w, b, size, stride, padding, dilation, groups)
+    return transposed(x, w, b, None, size, stride, padding, dilation, groups)
 
 
 def conv_transpose2d_backward(x, dy, w, dw, db, stride, padding, dilation, groups, want_dx):

@@ -23,8 +23,8 @@ def takes(x, w, groups):
     return x.dtype == np.float32 and (groups == 1 or w.shape[1] >= 16)
 
 
-def transposed(x, w, b, size, stride, padding, dilation, groups, phases):
-    """The transposed convolution: an image of the given size, channels-last.
+def transposed(x, w, b, other, size, stride, padding, dilation, groups, phases):
+    """The transposed convolution: an image of the given size, channels-last; + other at stride 1.
 
     phases(size, taps, stride, padding, dilation) yields the rows of the result that are read by
     the same taps; for each, the result is a convolution at stride 1.
@@ -36,7 +36,8 @@ def transposed(x, w, b, size, stride, padding, dilation, groups, phases):
         if name != "direct":
             m, pads = int(name[-1]), (2 - padding[0], 2 - padding[1])
             packed = winograd.transformed(w, m, True)
-            return winograd.convolve(x, packed, b, None, None, k, m, size, pads)
+            return winograd.convolve(x, packed, b, other, None, k, m, size, pads)
+    other = None if other is None else channels_last(other)
     y = memory.empty((n, *size, k), x.dtype)
     down, across = (
         list(phases(size[i], kernel[i], stride[i], padding[i], dilation[i])) for i in (0, 1)
@@ -52,20 +53,20 @@ def transposed(x, w, b, size, stride, padding, dilation, groups, phases):
             # the taps in reverse: the last reads first
             start = -(top + (p - 1) * step_h), -(left + (q - 1) * step_w)
             options = (p, q), k, (height, width), (1, 1), start, (-step_h, -step_w), groups
-            into_columns(to, x, packed, b, options, stride[1], size[1])
+            into_columns(to, x, packed, b, other, options, stride[1], size[1])
         if z is not y:
             into_rows(y, z, i, stride[0])
     return y.transpose(0, 3, 1, 2)
 
 
-def into_columns(to, x, packed, b, options, stride, whole):
-    """The convolution with every stride-th column of an image of a whole width as its result."""
+def into_columns(to, x, packed, b, other, options, stride, whole):
+    """The convolution + other with every stride-th column of an image of a width as its result."""
     x, strides = conv_last.steps(x)
     pitch = None if whole % stride else stride * to.shape[-1]  # columns do not run on into rows
     options = *options, native.lib.threads()
     step = conv_last.prepared("conv_last", None, pitch, x.shape, strides, *options)
     if pitch:
-        step.into(to, x, packed, b, None)
+        step.into(to, x, packed, b, other)
     else:
         memory.assign(to, step(x, packed, b, None).transpose(0, 2, 3, 1))
 

@@ -5,6 +5,7 @@ import math
 
 from flambeau.kernels.cuda import device, source
 from flambeau.kernels.cuda.arrays import concatenate, contiguous, empty
+from flambeau.kernels.cuda.elementwise import add
 from flambeau.kernels.cuda.product import ANY, join, order, plan
 
 # Groups of so few channels take a thread an element: tiles of a product would be mostly empty.
@@ -52,8 +53,8 @@ def conv2d_chained(x, w, b, bounds, taps, last_b, last_bounds, options):
     return conv2d_fused(between, taps, last_b, None, *last_bounds, *options, len(taps))
 
 
-def conv2d_backward(x, dy, w, dw, db, stride, padding, dilation, groups, want_dx):
-    """The gradients of conv2d: dw and db (or None) are added to, dx is new"""
+def conv2d_backward(x, dy, w, dw, db, other, stride, padding, dilation, groups, want_dx):
+    """The gradients of conv2d: dw and db (or None) are added to, dx is new; other: added to dx"""
     x, dy, w = contiguous(x), contiguous(dy), contiguous(w)
     numbers = _numbers(x, w, dy, stride, padding, dilation, groups)
     if dw is not None:
@@ -63,7 +64,7 @@ def conv2d_backward(x, dy, w, dw, db, stride, padding, dilation, groups, want_dx
         return None
     dx = empty(x, x.shape, x.dtype)
     _data(dy, w, None, dx, numbers)
-    return dx
+    return dx if other is None else add([dx, other])
 
 
 def conv_transpose2d(x, w, b, stride, padding, output_padding, dilation, groups):

@@ -117,15 +117,19 @@ def conv2d_chained(x, w, b, bounds, taps, last_b, last_bounds, options):
     return conv2d_fused(between, taps, last_b, None, *last_bounds, *options, len(taps))
 
 
-def conv2d_backward(x, dy, w, dw, db, stride, padding, dilation, groups, want_dx):
-    """dx = the transposed convolution of dy, dw += Σ dy x, db += Σ dy        dw, db may be None"""
+def conv2d_backward(x, dy, w, dw, db, other, stride, padding, dilation, groups, want_dx):
+    """dx = the transposed convolution of dy + other, dw += Σ dy x, db += Σ dy
+
+    dw, db, other may be None
+    """
     if dw is not None:
         add_weight_gradient(x, dy, dw, stride, padding, dilation, groups)
     if db is not None:
         db += dy.sum((0, 2, 3))
-    if want_dx:
-        return spread(dy, w, stride, padding, dilation, groups, x.shape[2:])
-    return None
+    if not want_dx:
+        return None
+    dx = spread(dy, w, stride, padding, dilation, groups, x.shape[2:])
+    return dx if other is None else dx + other
 
 
 def conv_transpose2d(x, w, b, stride, padding, output_padding, dilation, groups):
