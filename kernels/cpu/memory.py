@@ -8,7 +8,6 @@ do not notice. Small ones come from NumPy.
 
 import math
 import os
-import threading
 
 import numpy as np
 
@@ -21,7 +20,7 @@ if os.environ.get("FLAMBEAU_MEMORY") == "numpy":  # lets sanitizers see where an
     LARGE = math.inf
 
 _own, _buffer, _allocate, _release = ffi.gc, ffi.buffer, lib.memory_allocate, lib.memory_release
-arena = None  # where a recording takes its memory, see recording.py
+arena = None  # where a recording takes its memory, see arena.py
 
 
 def empty(shape, dtype):
@@ -46,43 +45,6 @@ def allocated(size):
     """The owner of a new block of memory, None where there is not so much."""
     start = _allocate(min(size, MOST))
     return _own(start, _release) if start else None
-
-
-class Arena:
-    """Memory that is used again as its arrays die and goes back when the last of them has died.
-
-    It serves the Python thread that made it. Unlike what `empty` gives otherwise, a
-    block stays the arena's when nothing uses it: where an array lay in it an array may lie again.
-    """
-
-    def __init__(self):
-        self.thread = threading.get_ident()
-        self.blocks, self.spare = [], []  # (size, owner); a free one is in both
-
-    def is_mine(self):
-        """True in the Python thread that made the arena."""
-        return self.thread == threading.get_ident()
-
-    def block(self, size):
-        """The owner of a block: the smallest free one that is large enough, else a new one."""
-        fits = [block for block in self.spare if block[0] >= size]
-        block = min(fits, key=lambda block: block[0], default=None)
-        if block is None:
-            block = size, allocated(max(1, size))
-            if block[1] is None:
-                raise MemoryError(f"a recording needs a block of {size} bytes more")
-            self.blocks.append(block)
-        else:
-            self.spare.remove(block)
-        return _own(block[1], lambda _: self.spare.append(block))
-
-    def block_of(self, address):
-        """(start, size) of the block of the arena that holds an address, or None."""
-        for size, owner in self.blocks:
-            start = int(ffi.cast("uintptr_t", owner))
-            if start <= address < start + max(1, size):
-                return start, size
-        return None
 
 
 def copy(x):

@@ -10,6 +10,7 @@ import threading
 import numpy as np
 
 from flambeau.kernels.cpu import conv_algorithm, layout, memory, native, weights
+from flambeau.kernels.cpu.arena import Arena, Watched
 from flambeau.kernels.cpu.tape import Refused, Tape
 
 __all__ = ["Passes", "Recording", "Refused", "form"]
@@ -31,9 +32,12 @@ class Recording:
     """
 
     def __init__(self, function, xs):
-        self.lock, self.tape = threading.Lock(), Tape()
+        self.lock = threading.Lock()
         probes = drawn(xs, 0)
         expected = function(*probes)  # now whatever is kept, packed weights, is there
+        with Tape(Watched()) as draft:
+            part = draft.part(function, probes)
+        self.tape = Tape(Arena(draft.lives(part)))
         with self.tape:
             self.part = self.tape.part(function, xs)
         self.tape.renew(self.part)
@@ -68,19 +72,24 @@ class Passes:
     """
 
     def __init__(self, forward, backward, xs, parameters, statistics, gradients, stream):
-        self.lock, self.tape, self.runs = threading.Lock(), Tape(), 0
+        self.lock, self.runs = threading.Lock(), 0
         trial = Trial(parameters, statistics, gradients)
         try:
             trial.start()
             probes, begun = drawn(xs, 0), stream()
             ys = forward(*probes)
-            dys = drawn(ys, 1)
+            dys, others = drawn(ys, 1), drawn(ys, 2)
             expected = [*ys, *backward(probes, dys)]
             changed = trial.end()
+            with Tape(Watched()) as draft:
+                part = draft.part(forward, probes)
+                draft.part(lambda *dys: backward(probes, dys), dys)
+            self.tape = Tape(Arena(draft.lives(part)))
+            del draft, part
             start = stream()[1]
             with self.tape:
                 self.ahead = self.tape.part(forward, xs)
-                self.back = self.tape.part(lambda *dys: backward(xs, dys), drawn(ys, 2))
+                self.back = self.tape.part(lambda *dys: backward(xs, dys), others)
             self.tape.renew(self.ahead)
             self.blocks = stream()[1] - start
             self.offsets = [counters[2] - start for counters in self.tape.streams]

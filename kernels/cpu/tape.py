@@ -32,12 +32,14 @@ class Part:
 class Tape:
     """Functions of arrays, one after another, that can be run again in this order.
 
-    with Tape() as tape: part = tape.part(function, xs) writes one down; tape.run(part, xs) runs it.
+    arena: where their arrays lie.
+    with Tape(arena) as tape: part = tape.part(function, xs) writes one down, and
+    tape.run(part, xs) runs it.
     Raises Refused where an input is not one block of memory, and an output is part of an input.
     """
 
-    def __init__(self):
-        self.arena = memory.Arena()
+    def __init__(self, arena):
+        self.arena = arena
         self.parts = []
         self.starts = []  # (address, bytes) of what is elsewhere in each run, when it was written
         self.now = []  # and their addresses in the last run
@@ -72,6 +74,12 @@ class Tape:
             raise Refused("an output is part of an input")
         self.now = [address for address, _ in self.starts]
         return part
+
+    def lives(self, part):
+        """The lives of the arrays of a tape in a Watched arena; of a part's results, for ever."""
+        for y in part.results:
+            self.arena.keep(_start(y))
+        return [tuple(life) for life in self.arena.lives]
 
     def renew(self, part):
         """Let each run have new memory for the blocks of the arena that a part's results are in."""
