@@ -31,14 +31,14 @@ class MaxPool2d(WithReLU):
         self.options = kernel, stride, padding, dilation, bool(ceil_mode)
 
     def forward(self, x):
-        y, found = self.pool(x)
+        y, found = self.pool(x, self.training)
         self.saved = found if self.training else None
         return y
 
-    def pool(self, x):
-        """y; where the values lie, and (h, w)."""
+    def pool(self, x, want_index=True):
+        """y; where the values lie or None, and (h, w)."""
         need_window(self, x, *self.options)
-        y, index = kernels.of(x).max_pool2d(x, *self.options)
+        y, index = kernels.of(x).max_pool2d(x, *self.options, want_index)
         return y, (index, x.shape[2:])
 
     def backward(self, x, dy):

@@ -5,6 +5,7 @@ import pytest
 
 from flambeau import kernels, nn
 
+from cases import pooling
 from test_modules import flat, move, put
 
 
@@ -40,6 +41,24 @@ def test_nan_wins_every_window_that_holds_it(device):
     for module in (nn.AvgPool2d(2, 1), nn.AdaptiveAvgPool2d((2, 20))):
         y, _ = pooled(module, values, device)
         assert np.isnan(y).any() and not np.isnan(y[:, 5:]).any()
+
+
+MAXIMA = [case for case in pooling.CASES if case.text.startswith("MaxPool2d")]
+
+
+@pytest.mark.parametrize("case", MAXIMA, ids=lambda case: case.text)
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_pooling_without_positions_finds_the_same_values(device, case, last, dtype):
+    module, x = case.make(), case.draw(dtype)
+    x.flat[3], x.flat[-1] = np.nan, -np.inf
+    if last:
+        x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    x = move(x, device)
+    expected = flat(module.train()(x))[0]
+    assert module.saved is not None
+    np.testing.assert_array_equal(flat(module.eval()(x))[0], expected)
+    assert module.saved is None and module.pool(x, False)[1][0] is None
 
 
 def test_a_dilated_window_outside_of_the_image_has_no_maximum(device):

@@ -144,17 +144,16 @@ class GlobalMaxPool2d(Module):
 
     def forward(self, x):
         self.need(x.ndim == 4, "x must be (n, c, h, w)", x=x)
-        y, index = self.pool(x)
-        self.saved = index if self.training else None
+        y, self.saved = self.pool(x, self.training)
         return y
 
     def backward(self, x, dy):
         index = self.pool(x)[1] if self.saved is None else self.saved
         return kernels.of(dy).max_pool2d_backward(dy, index, x.shape[2:])
 
-    def pool(self, x):
-        """The largest values and where they lie."""
-        return kernels.of(x).max_pool2d(x, x.shape[2:], (1, 1), (0, 0), (1, 1), False)
+    def pool(self, x, want_index=True):
+        """The largest values, and where they lie or None."""
+        return kernels.of(x).max_pool2d(x, x.shape[2:], (1, 1), (0, 0), (1, 1), False, want_index)
 
 
 class Bias(Module):

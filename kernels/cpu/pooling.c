@@ -22,11 +22,20 @@ INLINE void take_greater(const real *x, int at, i64 stride, real *best, int *ind
   }
 }
 
+/* The same without the index. */
+INLINE void take_greater_value(const real *x, i64 stride, real *best, i64 n) {
+  for (i64 o = 0; o < n; o++) {
+    real v = x[o * stride];
+    best[o] = (v <= best[o]) | (best[o] != best[o]) ? best[o] : v;
+  }
+}
+
 /* The greatest of each window of one run; x is the plane, (top, left) where the run's first window
-   starts. */
+   starts; index may be NULL. */
 INLINE void max_run(const real *x, real *y, int *index, i64 h, i64 w, i64 top, i64 left, i64 n,
                     i64 p, i64 q, i64 stride, i64 dilation_h, i64 dilation_w) {
-  for (i64 o = 0; o < n; o++) y[o] = -INFINITY, index[o] = -1;
+  for (i64 o = 0; o < n; o++) y[o] = -INFINITY;
+  if (index) memset(index, -1, n * sizeof(int));
   for (i64 i = 0; i < p; i++) {
     i64 row = top + i * dilation_h;
     if (row < 0 || row >= h) continue;
@@ -34,11 +43,16 @@ INLINE void max_run(const real *x, real *y, int *index, i64 h, i64 w, i64 top, i
       i64 column = left + j * dilation_w, from = 0, to = n;
       clip(column, stride, w, &from, &to);
       i64 at = row * w + column + from * stride;
-      if (to > from) take_greater(x + at, (int)at, stride, y + from, index + from, to - from);
+      if (to <= from) continue;
+      if (index)
+        take_greater(x + at, (int)at, stride, y + from, index + from, to - from);
+      else
+        take_greater_value(x + at, stride, y + from, to - from);
     }
   }
 }
 
+/* index may be NULL */
 void KERNEL(max_pool2d)(const real *x, real *y, int *index, i64 planes, i64 h, i64 w, i64 oh,
                         i64 ow, i64 p, i64 q, i64 stride_h, i64 stride_w, i64 pad_h, i64 pad_w,
                         i64 dilation_h, i64 dilation_w) {
@@ -49,13 +63,13 @@ void KERNEL(max_pool2d)(const real *x, real *y, int *index, i64 planes, i64 h, i
         const real *from = x + plane * h * w;
         i64 out = (plane * oh + oy) * ow + ox, n = min_i64(RUN, ow - ox);
         i64 top = oy * stride_h - pad_h, left = ox * stride_w - pad_w;
+        int *at = index ? index + out : NULL;
         if (stride_w == 1) /* a constant lets the compiler load vectors */
-          max_run(from, y + out, index + out, h, w, top, left, n, p, q, 1, dilation_h, dilation_w);
+          max_run(from, y + out, at, h, w, top, left, n, p, q, 1, dilation_h, dilation_w);
         else if (stride_w == 2)
-          max_run(from, y + out, index + out, h, w, top, left, n, p, q, 2, dilation_h, dilation_w);
+          max_run(from, y + out, at, h, w, top, left, n, p, q, 2, dilation_h, dilation_w);
         else
-          max_run(from, y + out, index + out, h, w, top, left, n, p, q, stride_w, dilation_h,
-                  dilation_w);
+          max_run(from, y + out, at, h, w, top, left, n, p, q, stride_w, dilation_h, dilation_w);
       }
 }
 

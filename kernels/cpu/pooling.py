@@ -9,13 +9,14 @@ from flambeau.kernels.cpu import layout, native
 from flambeau.kernels.reference.pooling import windows
 
 
-def max_pool2d(x, kernel, stride, padding, dilation, ceil):
-    """y = the greatest of each window, and its index in the h*w plane (int32)"""
+def max_pool2d(x, kernel, stride, padding, dilation, ceil, want_index):
+    """y = the greatest of each window, and its index in the h*w plane (int32) or None"""
     if not native.takes(x):
-        return reference.max_pool2d(x, kernel, stride, padding, dilation, ceil)
+        return reference.max_pool2d(x, kernel, stride, padding, dilation, ceil, want_index)
     last = layout.prefers_channels_last(x)
     x, shape = layout.arranged(x, last), _shape(x, kernel, stride, padding, dilation, ceil)
-    y, index = (layout.empty_arranged(shape, dtype, last) for dtype in (x.dtype, np.int32))
+    y = layout.empty_arranged(shape, x.dtype, last)
+    index = layout.empty_arranged(shape, np.int32, last) if want_index else None
     options = *kernel, *stride, *padding, *dilation
     _call("max_pool2d", last, x, y, index, *_sizes(x, y, last), *options)
     return y, index

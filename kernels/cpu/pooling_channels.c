@@ -52,7 +52,7 @@ INLINE void store_positions(int *p, mask v, i64 n) {
   memcpy(p, &short_v, n * sizeof(int));
 }
 
-/* The greatest of `width` channels over a window; x begins at these channels. */
+/* The greatest of `width` channels over a window; x begins at these channels; index may be NULL. */
 INLINE void max_window(const real *x, real *y, int *index, Span rows, Span columns, i64 w, i64 c,
                        i64 width) {
   const int inside = rows.first < rows.end && columns.first < columns.end;
@@ -69,9 +69,10 @@ INLINE void max_window(const real *x, real *y, int *index, Span rows, Span colum
       position = (position & kept) | (here & ~kept);
     }
   store_part(y, best, width);
-  store_positions(index, position, width);
+  if (index) store_positions(index, position, width);
 }
 
+/* index may be NULL */
 void KERNEL(max_pool2d_channels)(const real *x, real *y, int *index, i64 n, i64 c, i64 h, i64 w,
                                  i64 oh, i64 ow, i64 p, i64 q, i64 stride_h, i64 stride_w,
                                  i64 pad_h, i64 pad_w, i64 dilation_h, i64 dilation_w) {
@@ -82,7 +83,11 @@ void KERNEL(max_pool2d_channels)(const real *x, real *y, int *index, i64 n, i64 
     for (i64 ox = 0; ox < ow; ox++) {
       const Span columns = span(ox * stride_w - pad_w, q, dilation_w, w);
       const i64 to = (row * ow + ox) * c;
-      EACH_VECTOR(max_window(image + k, y + to + k, index + to + k, rows, columns, w, c, width))
+      if (index) {
+        EACH_VECTOR(max_window(image + k, y + to + k, index + to + k, rows, columns, w, c, width))
+      } else {
+        EACH_VECTOR(max_window(image + k, y + to + k, NULL, rows, columns, w, c, width))
+      }
     }
   }
 }

@@ -15,7 +15,8 @@ __device__ inline i64 end_window(i64 i, i64 stride, i64 pad, i64 count) {
 __device__ inline i64 least(i64 a, i64 b) { return a < b ? a : b; }
 __device__ inline i64 greatest(i64 a, i64 b) { return a > b ? a : b; }
 
-/* The greatest and its position in the plane, the first of equals; NaN is the greatest. */
+/* The greatest and its position in the plane, the first of equals; NaN is the greatest. index may
+   be NULL. */
 KERNEL max_pool2d(const real *x, real *y, int *index, i64 planes, i64 h, i64 w, i64 oh, i64 ow,
                   i64 size_h, i64 size_w, i64 stride_h, i64 stride_w, i64 pad_h, i64 pad_w,
                   i64 dilation_h, i64 dilation_w) {
@@ -35,7 +36,7 @@ KERNEL max_pool2d(const real *x, real *y, int *index, i64 planes, i64 h, i64 w, 
                     if (greater) most = value, best = iy * (int)w + ix;
                 }
             y[number * oh * ow + i] = most;
-            index[number * oh * ow + i] = best;
+            if (index) index[number * oh * ow + i] = best;
         }
     }
 }

@@ -6,15 +6,15 @@ from flambeau.kernels.cuda import device
 from flambeau.kernels.cuda.arrays import contiguous, empty
 
 
-def max_pool2d(x, kernel, stride, padding, dilation, ceil):
-    """y = the greatest of each window, and its index in the h*w plane (int32)"""
+def max_pool2d(x, kernel, stride, padding, dilation, ceil, want_index):
+    """y = the greatest of each window, and its index in the h*w plane (int32) or None"""
     x = contiguous(x)
     out = [
         _windows(x.shape[2 + i], dilation[i] * (kernel[i] - 1) + 1, stride[i], padding[i], ceil)
         for i in (0, 1)
     ]
     y = empty(x, (*x.shape[:2], *out), x.dtype)
-    index = empty(x, y.shape, np.int32)
+    index = empty(x, y.shape, np.int32) if want_index else None
     options = *kernel, *stride, *padding, *dilation
     device.launch("pooling", "max_pool2d", y.size, x, y, index, *_sizes(x, y), *options)
     return y, index

@@ -17,8 +17,8 @@ def windows(size, kernel, stride, padding, dilation, ceil):
     return count - (ceil and (count - 1) * stride >= size + padding)
 
 
-def max_pool2d(x, kernel, stride, padding, dilation, ceil):
-    """y = the greatest of each window, and its index in the h*w plane (int32)
+def max_pool2d(x, kernel, stride, padding, dilation, ceil, want_index):
+    """y = the greatest of each window, and its index in the h*w plane (int32) or None
 
     x (n, c, h, w) -> y, index (n, c, h', w'). The first of equals; NaN is the greatest. A window
     without a value in the image gives -inf and index -1.
@@ -33,7 +33,7 @@ def max_pool2d(x, kernel, stride, padding, dilation, ceil):
         better = (value > best) | (index[out] < 0) | (np.isnan(value) & ~np.isnan(best))
         y[out] = np.where(better, value, best)
         index[out] = np.where(better, at[inside[2:]], index[out])
-    return y, index
+    return y, index if want_index else None
 
 
 def max_pool2d_backward(dy, index, size):
