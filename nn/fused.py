@@ -69,6 +69,7 @@ class ChainedConv2d(Container):
 
     def __init__(self, first, second):
         self.fill((first, second))
+        first, second = self
         self.need(pointwise(first), "first must be 1 x 1, of stride 1, and add nothing")
         channels = second.in_channels, second.out_channels, second.options[3]
         by_channel = channels == (first.out_channels,) * 3 and not second.adds

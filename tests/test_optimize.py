@@ -215,6 +215,15 @@ def test_chains_are_found_where_nothing_else_uses_what_is_between():
     assert kinds(nngraph.optimize(wide.eval())) == ["FusedConv2d", "FusedConv2d"]
 
 
+def test_chains_come_back_from_a_file(tmp_path):
+    net = nn.Sequential(nn.Conv2d(8, 32, 1), nn.ReLU6(), nn.Conv2d(32, 32, 3, groups=32))
+    fast = nngraph.optimize(net.eval())
+    fast.save(tmp_path / "fast.h5")
+    again, x = nn.load(tmp_path / "fast.h5"), images(1, 8, 9, 9)
+    assert kinds(again) == ["ChainedConv2d"]
+    np.testing.assert_array_equal(again(x), fast(x))
+
+
 def test_a_chain_of_other_convolutions_is_refused():
     by_channel = nn.FusedConv2d(8, 8, (3, 3), groups=8)
     with pytest.raises(ValueError, match="first must be 1 x 1, of stride 1, and add nothing"):
