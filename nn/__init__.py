@@ -45,7 +45,7 @@ from flambeau.nn.elementwise import (
     Scale,
 )
 from flambeau.nn.embedding import Embedding
-from flambeau.nn.fused import ChainedConv2d, FusedConv2d, JoinedConv2d
+from flambeau.nn.fused import ChainedConv2d, FusedConv2d, JoinedConv2d, PooledConv2d
 from flambeau.nn.gradcheck import GradientError, gradcheck
 from flambeau.nn.linear import Linear
 from flambeau.nn.loss import (
@@ -185,6 +185,7 @@ __all__ = [
     "Padding",
     "Parallel",
     "ParallelTable",
+    "PooledConv2d",
     "Power",
     "RNN",
     "ReLU",

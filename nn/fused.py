@@ -6,6 +6,7 @@ from flambeau.nn import init
 from flambeau.nn.container import Container
 from flambeau.nn.geometry import need_images
 from flambeau.nn.module import Module
+from flambeau.nn.pooling import MaxPool2d
 
 
 class FusedConv2d(Module):
@@ -117,9 +118,7 @@ class JoinedConv2d(Container):
         places = set()
         for part, m in zip(parts, convolutions, strict=True):
             need_images(m, part, m.in_channels)
-            places.add(
-                (len(part), *output_size(part.shape[2:], m.weight.shape[2:], *m.options[:3]))
-            )
+            places.add((len(part), *grid(m, part)))
         self.need(len(places) == 1, "the results must be alike but for channels", x=x)
         return kernels.of(parts).conv2d_joined(
             list(parts),
@@ -131,3 +130,47 @@ class JoinedConv2d(Container):
 
     def backward(self, x, dy):
         self.need(False, "is for inference only: train the network that was given to optimize")
+
+
+class PooledConv2d(Container):
+    """y = pool(convolution(x)), the greatest of each 2 x 2 results, for inference only
+
+    x (n, c, h, w) -> y (n, k, h', w')
+
+    convolution: a FusedConv2d that adds nothing; pool: a MaxPool2d of windows of 2 x 2, 2 apart.
+    Where Winograd's algorithm is taken, the results are never whole in memory.
+
+    >>> import numpy as np
+    >>> net = PooledConv2d(FusedConv2d(3, 4, (3, 3), low=0.0), MaxPool2d(2))
+    >>> net(np.ones((1, 3, 8, 8), "f4")).shape
+    (1, 4, 3, 3)
+    """
+
+    def __init__(self, convolution, pool):
+        self.fill((convolution, pool))
+        convolution, pool = self
+        self.need(not convolution.adds, "the convolution must add nothing")
+        fits = isinstance(pool, MaxPool2d) and halves(pool)
+        self.need(fits, "pool must be a MaxPool2d of windows of 2 x 2, 2 apart, without padding")
+
+    def forward(self, x):
+        conv, pool = self.named.values()
+        need_images(conv, x, conv.in_channels)
+        ceil = pool.options[-1]
+        fits = min(grid(conv, x)) >= (1 if ceil else 2)
+        self.need(fits, "x must leave room for a window of the convolution's results", x=x)
+        arrays = x, conv.weight, conv.bias
+        return kernels.of(x).conv2d_pooled(*arrays, (conv.low, conv.high), conv.options, ceil)
+
+    def backward(self, x, dy):
+        self.need(False, "is for inference only: train the network that was given to optimize")
+
+
+def grid(conv, x):
+    """(h', w') of the results of a FusedConv2d."""
+    return output_size(x.shape[2:], conv.weight.shape[2:], *conv.options[:3])
+
+
+def halves(pool):
+    """True for a MaxPool2d whose windows are 2 x 2, side by side, without padding."""
+    return pool.options[:4] == ((2, 2), (2, 2), (0, 0), (1, 1))

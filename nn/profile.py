@@ -6,13 +6,13 @@ import time
 
 from flambeau import kernels
 from flambeau.nn.conv import Conv2d, ConvTranspose2d
-from flambeau.nn.fused import ChainedConv2d, FusedConv2d, JoinedConv2d
+from flambeau.nn.fused import ChainedConv2d, FusedConv2d, JoinedConv2d, PooledConv2d, grid
 from flambeau.nn.linear import Linear
 from flambeau.nn.recurrent import Recurrent
 from flambeau.nn.summary import aligned, evaluating, parameters_of, shape_of, watching
 
 HEADS = "name module output parameters multiply-adds forward backward share GFLOP/s memory".split()
-MERGED = ChainedConv2d, JoinedConv2d  # what is inside of them does not run by itself
+MERGED = ChainedConv2d, JoinedConv2d, PooledConv2d  # what is inside of them does not run by itself
 
 
 def profile(net, *inputs, backward=False, repeats=5):
@@ -167,6 +167,8 @@ def multiply_adds(module, x, y):
         return pixels * first.weight.size + multiply_adds(second, None, y)
     if isinstance(module, JoinedConv2d):
         return math.prod(y.shape) // y.shape[1] * sum(m.weight.size for m in module)
+    if isinstance(module, PooledConv2d):
+        return len(x) * math.prod(grid(module[0], x)) * module[0].weight.size
     if isinstance(module, (Linear, Conv2d, FusedConv2d)):
         return math.prod(y.shape) * (module.weight.size // len(module.weight))
     if isinstance(module, ConvTranspose2d):
@@ -185,6 +187,8 @@ def algorithm(module, x):
         return " + ".join(algorithm(m, part) for m, part in zip(module, x, strict=True))
     if isinstance(module, ChainedConv2d):
         return "chained"
+    if isinstance(module, PooledConv2d):
+        return algorithm(module[0], x)
     if isinstance(module, Conv2d):
         options = module.stride, module.padding, module.dilation, module.groups
     elif isinstance(module, FusedConv2d):

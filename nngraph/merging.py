@@ -1,7 +1,7 @@
 """Rewrites of a network's operations that make one step of several convolutions."""
 
 from flambeau import nn
-from flambeau.nn.fused import pointwise
+from flambeau.nn.fused import halves, pointwise
 from flambeau.nngraph.operations import absorb, consumers, forget
 
 
@@ -35,6 +35,26 @@ def chained(ops, outs, aliases):
         alone = consumers(kept, outs)[id(before)] == 1
         if by_channel and alone and not second.adds and pointwise(before.module):
             before.module = nn.ChainedConv2d(before.module, second)
+            absorb(before, op, kept, outs, aliases)
+            kept.remove(op)
+    return kept
+
+
+def pooled(ops, outs, aliases):
+    """The operations with a PooledConv2d for a 3 x 3 convolution and the halving pooling behind it.
+
+    Other convolutions compute and pool one after the other even together: they are left alone.
+    """
+    kept = list(ops)
+    for op in ops:
+        before = op.inputs[0][0] if isinstance(op.module, nn.MaxPool2d) else None
+        conv = before.module if before is not None else None
+        if not isinstance(conv, nn.FusedConv2d) or conv.adds or not halves(op.module):
+            continue
+        stride, _, dilation, groups = conv.options
+        whole = conv.weight.shape[2:] == (3, 3) and stride == dilation == (1, 1) and groups == 1
+        if whole and consumers(kept, outs)[id(before)] == 1:
+            before.module = nn.PooledConv2d(conv, op.module)
             absorb(before, op, kept, outs, aliases)
             kept.remove(op)
     return kept

@@ -20,6 +20,7 @@ RECORDED = {  # they call the same kernels whatever the values are, and keep not
     nn.LocalResponseNorm,
     nn.LogSoftmax,
     nn.MaxPool2d,
+    nn.PooledConv2d,
     nn.ReLU,
     nn.ReLU6,
     nn.Scale,

@@ -8,7 +8,7 @@ import numpy as np
 
 from flambeau import nn
 from flambeau.nngraph.graph import Graph
-from flambeau.nngraph.merging import chained, joined
+from flambeau.nngraph.merging import chained, joined, pooled
 from flambeau.nngraph.operations import Op, Tuple, absorb, consumers, flat, forget
 from flambeau.nngraph.optimized import OptimizedGraph
 from flambeau.nngraph.wiring import Step
@@ -28,7 +28,8 @@ def optimize(network):
     folded into the Conv2d or ConvTranspose2d before them; a sum, a ReLU or a ReLU6 behind a Conv2d
     becomes part of it, and the step has the name of the last; so do zeros padded before it.
     Convolutions that are only joined become one step, and so do a 1 x 1 convolution and one channel
-    by channel behind it. Outputs agree within rounding.
+    by channel behind it, and a 3 x 3 convolution and the MaxPool2d(2) behind it. Outputs agree
+    within rounding.
 
     The result is for inference only: its weights are copies that cannot be written to, and its
     backward refuses. Inner values that were folded away have no name any more.
@@ -49,7 +50,7 @@ def optimize(network):
         sources, aliases = [Op("x", None)], {}
         ops += sources
         outs = [expand(ops, network, [(sources[0], ())], "", "")]
-    for rewrite in (folded, padded, fused, joined, chained):
+    for rewrite in (folded, padded, fused, joined, chained, pooled):
         ops = rewrite(ops, outs, aliases)
     graph = wired(ops, sources, outs, aliases)
     for name in CARRIED:

@@ -37,6 +37,7 @@ from flambeau.kernels.cpu.conv import (
     conv_transpose2d_backward,
 )
 from flambeau.kernels.cpu.conv_chained import conv2d_chained
+from flambeau.kernels.cpu.conv_pooled import conv2d_pooled
 from flambeau.kernels.cpu.dropout import (
     dropout,
 )
@@ -162,6 +163,7 @@ __all__ = [
     "conv2d_chained",
     "conv2d_fused",
     "conv2d_joined",
+    "conv2d_pooled",
     "conv_transpose2d",
     "conv_transpose2d_backward",
     "copy",

@@ -298,7 +298,8 @@ def way(
         return name, step, arrange, ("taps", taps_first)
     if name.startswith("winograd"):
         m = int(name[-1])
-        step = winograd.prepared(m, limits, pitch, shape, last, k, grid, padding[:2], threads)
+        options = k, grid, padding[:2], None, threads
+        step = winograd.prepared(m, limits, pitch, shape, last, *options)
         return name, step, strides != last, winograd.points_of(m, False)
     return name, None, False, None
 

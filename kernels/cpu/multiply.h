@@ -14,15 +14,21 @@
 #define MULTIPLY_ADD(sum, a, b) ((sum) += (a) * (b))
 #endif
 
+typedef __typeof__((vec){0} < (vec){0}) lanes_mask;
+
 /* Lane by lane the greater or the smaller of two; where b is not a number, b. */
 #if defined(ISA_IS_AVX2) && defined(REAL_IS_FLOAT)
 #define GREATER(a, b) ((vec)__builtin_ia32_maxps256(a, b))
 #define SMALLER(a, b) ((vec)__builtin_ia32_minps256(a, b))
 #else
-typedef __typeof__((vec){0} < (vec){0}) lanes_mask;
 INLINE vec choose(lanes_mask where, vec a, vec b) { /* a where the condition holds, else b */
   return (vec)(((lanes_mask)a & where) | ((lanes_mask)b & ~where));
 }
 #define GREATER(a, b) choose((b) < (a), a, b)
 #define SMALLER(a, b) choose((b) > (a), a, b)
 #endif
+
+/* The greater of two, and where either is not a number all bits set, which is none either. */
+INLINE vec greater_or_none(vec a, vec b) {
+  return (vec)((lanes_mask)GREATER(a, b) | (lanes_mask)(a != a));
+}

@@ -14,6 +14,7 @@ struct winograd {
   i64 tiles, panels, shared;    /* a block; shared: by all threads, each with its own panels */
   i64 line, point;              /* of the points: numbers a tile, numbers a point */
   i64 threads, values, sums;    /* numbers of scratch memory a thread: for points, for sums */
+  i64 pooled_h, pooled_w;       /* the grid of y where it is pooled, else 0 */
   i64 pitch;                    /* numbers from a pixel of y to the next */
 };
 
@@ -73,20 +74,26 @@ INLINE void input_of(const int m, const struct winograd *s, const real *x, i64 t
   }
 }
 
-/* One vector of a tile's results: from the sums to y. */
-INLINE void output_vector(const int m, const real *sums, i64 apart, i64 rows, i64 columns,
-                          i64 count, real *y, i64 y_row, i64 y_column,
-                          const struct finish *finish) {
-  enum { MOST = MOST_RESULTS * MOST_POINTS };
+/* The columns of one vector of a tile's sums transformed: (m, points). */
+INLINE void columns_of(const int m, const real *sums, i64 apart, vec *half) {
   const int points = m + 2;
-  vec column[MOST_POINTS], half[MOST], line[MOST_RESULTS], bias = {0};
-  if (finish->bias) memcpy(&bias, finish->bias, count * sizeof(real));
+  vec column[MOST_POINTS];
 #pragma GCC unroll 8
   for (int j = 0; j < points; j++) {
 #pragma GCC unroll 8
     for (int i = 0; i < points; i++) column[i] = load(sums + (i * points + j) * apart);
     results_of_points(m, column, 1, half + j, points);
   }
+}
+
+/* One vector of a tile's results: from the sums to y. */
+INLINE void output_vector(const int m, const real *sums, i64 apart, i64 rows, i64 columns,
+                          i64 count, real *y, i64 y_row, i64 y_column,
+                          const struct finish *finish) {
+  const int points = m + 2;
+  vec half[MOST_RESULTS * MOST_POINTS], line[MOST_RESULTS], bias = {0};
+  if (finish->bias) memcpy(&bias, finish->bias, count * sizeof(real));
+  columns_of(m, sums, apart, half);
 #pragma GCC unroll 6
   for (int i = 0; i < m; i++)
 #pragma GCC unroll 6
@@ -102,6 +109,48 @@ INLINE void output_vector(const int m, const real *sums, i64 apart, i64 rows, i6
 #pragma GCC unroll 6
     for (int j = 0; j < m; j++)
       if (j < columns) finish_vector(line[j] + bias, i * y_row + j * y_column, count, y, finish);
+  }
+}
+
+/* The same where y has the greatest of each 2 x 2 results; at the end of the grid a window may have
+   less. What clamping does to one it does to the greatest. */
+INLINE void pooled_vector(const int m, const real *sums, i64 apart, i64 rows, i64 columns,
+                          i64 down, i64 across, i64 count, real *y, i64 y_row, i64 y_column,
+                          const struct finish *finish) {
+  const int points = m + 2;
+  vec half[MOST_RESULTS * MOST_POINTS], upper[MOST_RESULTS], lower[MOST_RESULTS], bias = {0};
+  if (finish->bias) memcpy(&bias, finish->bias, count * sizeof(real));
+  columns_of(m, sums, apart, half);
+#pragma GCC unroll 3
+  for (int i = 0; i < m / 2; i++) {
+    if (i >= down) break;
+    results_of_points(m, half + 2 * i * points, 1, upper, 1);
+    if (2 * i + 1 < rows) {
+      results_of_points(m, half + (2 * i + 1) * points, 1, lower, 1);
+#pragma GCC unroll 6
+      for (int j = 0; j < m; j++) upper[j] = greater_or_none(upper[j], lower[j]);
+    }
+#pragma GCC unroll 3
+    for (int j = 0; j < m / 2; j++) {
+      if (j >= across) break;
+      vec v = upper[2 * j];
+      if (2 * j + 1 < columns) v = greater_or_none(v, upper[2 * j + 1]);
+      finish_vector(v + bias, i * y_row + j * y_column, count, y, finish);
+    }
+  }
+}
+
+/* The results of a tile for one panel, whose first channel is `channel`, pooled. */
+INLINE void pooled_of(const int m, const struct winograd *s, const real *sums, i64 tile,
+                      i64 channel, real *y, const struct finish *finish) {
+  struct spot spot = spot_of(s, tile);
+  i64 rows = min_i64(m, s->grid_h - spot.i), columns = min_i64(m, s->grid_w - spot.j);
+  i64 i = spot.i / 2, j = spot.j / 2, row = s->pooled_w * s->pitch;
+  y += ((spot.image * s->pooled_h + i) * s->pooled_w + j) * s->pitch;
+  for (i64 k = channel; k < min_i64(channel + PANEL, s->k); k += LANES) {
+    struct finish here = finish_at(finish, k, 0);
+    pooled_vector(m, sums + k - channel, s->tiles * PANEL, rows, columns, s->pooled_h - i,
+                  s->pooled_w - j, min_i64(LANES, s->k - k), y + k, row, s->pitch, &here);
   }
 }
 
@@ -129,7 +178,10 @@ static void input(const struct winograd *s, const real *x, i64 tile, real *value
 
 static void output(const struct winograd *s, const real *sums, i64 tile, i64 channel, real *y,
                    const struct finish *finish) {
-  switch (s->m) {
+  switch (s->pooled_h ? -s->m : s->m) {
+    case -2: pooled_of(2, s, sums, tile, channel, y, finish); return;
+    case -4: pooled_of(4, s, sums, tile, channel, y, finish); return;
+    case -6: pooled_of(6, s, sums, tile, channel, y, finish); return;
     case 2: output_of(2, s, sums, tile, channel, y, finish); return;
     case 4: output_of(4, s, sums, tile, channel, y, finish); return;
     default: output_of(6, s, sums, tile, channel, y, finish); return;
@@ -201,7 +253,8 @@ static void blocks_shared(const struct winograd *s, const real *x, const real *w
   }
 }
 
-/* y = clamp(w * x + b + other, low, high); w transformed; y and other are channels-last */
+/* y = clamp(w * x + b + other, low, high), or the greatest of each 2 x 2 of clamp(w * x + b, …);
+   w transformed; y and other are channels-last */
 void KERNEL(winograd)(const real *x, const real *w, const real *b, const real *other, real *y,
                       const i64 *shape, const real *range, real *work) {
   const struct winograd *s = (const struct winograd *)shape;

@@ -41,7 +41,7 @@ def block(m, tiles, c, k, threads):
     return pieces(tiles, pieces(tiles, count)), taken, 1
 
 
-def plan(m, shape, strides, k, grid, padding, threads):
+def plan(m, shape, strides, k, grid, padding, pooled, threads):
     """What winograd.c needs to know, and how many numbers of scratch memory."""
     n, c, h, w = shape
     width = weights.panel_width()
@@ -52,7 +52,7 @@ def plan(m, shape, strides, k, grid, padding, threads):
     values, sums = points * point, points * max(panels * tiles * width, c)
     image, _, row, column = strides
     sizes = [n, c, h, w, k, *grid, *padding, image, row, column, m, down, across]
-    sizes += [tiles, panels, shared, line, point, threads, values, sums, k]
+    sizes += [tiles, panels, shared, line, point, threads, values, sums, *(pooled or (0, 0)), k]
     return np.array(sizes), (values + threads * sums if shared else threads * (values + sums))
 
 
@@ -78,17 +78,21 @@ def _transformed(m, flipped, w):
 
 
 @functools.lru_cache(maxsize=1024)
-def prepared(m, limits, pitch, shape, strides, k, grid, padding, threads):
-    """The Step for channels-last images of a shape and of strides in numbers."""
-    sizes, work = plan(m, shape, strides, k, grid, padding, threads)
-    return Step("winograd", shape[0], grid, k, sizes, work, limits, pitch)
+def prepared(m, limits, pitch, shape, strides, k, grid, padding, pooled, threads):
+    """The Step for channels-last images of a shape and of strides in numbers.
+
+    pooled: the grid of y where it has the greatest of each 2 x 2 results, or None.
+    """
+    sizes, work = plan(m, shape, strides, k, grid, padding, pooled, threads)
+    return Step("winograd", shape[0], pooled or grid, k, sizes, work, limits, pitch)
 
 
 def convolve(x, packed, b, other, limits, k, m, grid, padding):
     """y = clamp(w * x + b + other, *limits), channels-last; b, other, limits may be None"""
     x = arranged(x, True)
     strides = tuple(s // x.itemsize for s in x.strides)
-    step = prepared(m, limits, None, x.shape, strides, k, grid, padding, native.lib.threads())
+    options = strides, k, grid, padding, None, native.lib.threads()
+    step = prepared(m, limits, None, x.shape, *options)
     return step(x, packed, b, other)
 
 

@@ -39,6 +39,7 @@ from flambeau.kernels.cuda.conv import (
     conv2d_chained,
     conv2d_fused,
     conv2d_joined,
+    conv2d_pooled,
     conv_transpose2d,
     conv_transpose2d_backward,
 )
@@ -154,6 +155,7 @@ __all__ = [
     "conv2d_chained",
     "conv2d_fused",
     "conv2d_joined",
+    "conv2d_pooled",
     "conv_transpose2d",
     "conv_transpose2d_backward",
     "copy",

@@ -6,6 +6,7 @@ import math
 from flambeau.kernels.cuda import device, source
 from flambeau.kernels.cuda.arrays import concatenate, contiguous, empty
 from flambeau.kernels.cuda.elementwise import add
+from flambeau.kernels.cuda.pooling import max_pool2d
 from flambeau.kernels.cuda.product import ANY, join, order, plan
 
 # Groups of so few channels take a thread an element: tiles of a product would be mostly empty.
@@ -51,6 +52,12 @@ def conv2d_chained(x, w, b, bounds, taps, last_b, last_bounds, options):
     """y = clamp(taps * clamp(w * x + b, *bounds) + last_b, *last_bounds)"""
     between = conv2d_fused(x, w, b, None, *bounds, (1, 1), (0, 0), (1, 1), 1)
     return conv2d_fused(between, taps, last_b, None, *last_bounds, *options, len(taps))
+
+
+def conv2d_pooled(x, w, b, bounds, options, ceil):
+    """y = the greatest of each 2 x 2 of clamp(w * x + b, *bounds): one kernel after the other"""
+    y = conv2d_fused(x, w, b, None, *bounds, *options)
+    return max_pool2d(y, (2, 2), (2, 2), (0, 0), (1, 1), ceil, False)[0]
 
 
 def conv2d_backward(x, dy, w, dw, db, other, stride, padding, dilation, groups, want_dx):

@@ -38,6 +38,7 @@ from flambeau.kernels.reference.conv import (
     conv2d_chained,
     conv2d_fused,
     conv2d_joined,
+    conv2d_pooled,
     conv_transpose2d,
     conv_transpose2d_backward,
 )
@@ -160,6 +161,7 @@ __all__ = [
     "conv2d_chained",
     "conv2d_fused",
     "conv2d_joined",
+    "conv2d_pooled",
     "conv_transpose2d",
     "conv_transpose2d_backward",
     "copy",

@@ -3,6 +3,7 @@
 import numpy as np
 
 from flambeau.kernels.reference.padding import pad2d
+from flambeau.kernels.reference.pooling import max_pool2d
 
 
 def windows(x, kernel, stride, padding, dilation, grid):
@@ -115,6 +116,15 @@ def conv2d_chained(x, w, b, bounds, taps, last_b, last_bounds, options):
     """
     between = conv2d_fused(x, w, b, None, *bounds, (1, 1), (0, 0), (1, 1), 1)
     return conv2d_fused(between, taps, last_b, None, *last_bounds, *options, len(taps))
+
+
+def conv2d_pooled(x, w, b, bounds, options, ceil):
+    """y = the greatest of each 2 x 2 of clamp(w * x + b, *bounds)
+
+    options: stride, padding, dilation, groups. ceil: at the end there may be less than 2 x 2.
+    """
+    y = conv2d_fused(x, w, b, None, *bounds, *options)
+    return max_pool2d(y, (2, 2), (2, 2), (0, 0), (1, 1), ceil, False)[0]
 
 
 def conv2d_backward(x, dy, w, dw, db, other, stride, padding, dilation, groups, want_dx):
