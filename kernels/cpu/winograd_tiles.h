@@ -1,0 +1,199 @@
+/* Winograd's convolution, tile by tile: from the image to the points, from the sums to the results.
+   See winograd.c. */
+#pragma once
+#include "panels.h"
+#include "transforms.h"
+
+struct winograd {
+  i64 n, c, h, w, k;            /* source (n, c, h, w), k results */
+  i64 grid_h, grid_w, pad_h, pad_w;
+  i64 x_image, x_row, x_column; /* strides of the source; its channels lie together */
+  i64 m, down, across;          /* results of a tile's side, tiles of an image */
+  i64 tiles, panels, shared;    /* a block; shared: by all threads, each with its own panels */
+  i64 line, point;              /* of the points: numbers a tile, numbers a point */
+  i64 threads, values, sums;    /* numbers of scratch memory a thread: for points, for sums */
+  i64 pooled_h, pooled_w;       /* the grid of y where it is pooled, else 0 */
+  i64 pitch;                    /* numbers from a pixel of y to the next */
+};
+
+/* The tile counted through the images: its image and its first row and column of results. */
+struct spot {
+  i64 image, i, j;
+};
+
+INLINE struct spot spot_of(const struct winograd *s, i64 tile) {
+  i64 within = tile % (s->down * s->across);
+  return (struct spot){tile / (s->down * s->across), within / s->across * s->m,
+                       within % s->across * s->m};
+}
+
+/* The inputs of a tile at the border, with zeros outside of the image: (points, points, c). */
+static void copy_tile(const struct winograd *s, const real *x, i64 top, i64 left, i64 points,
+                      real *to) {
+  for (i64 i = top; i < top + points; i++)
+    for (i64 j = left; j < left + points; j++, to += s->c)
+      if (i < 0 || j < 0 || i >= s->h || j >= s->w)
+        memset(to, 0, s->c * sizeof(real));
+      else
+        memcpy(to, x + i * s->x_row + j * s->x_column, s->c * sizeof(real));
+}
+
+/* The points of one vector of a tile's inputs, `apart` from each other; what the next tile reads
+   of these channels is fetched. The compiler would compute all addresses before the loop over the
+   channels, and spill them: it must not see through the pointers. */
+INLINE void input_vector(const int m, const real *from, i64 row, i64 column, i64 apart, real *to) {
+  const int points = m + 2;
+  vec line[MOST_POINTS], half[MOST_POINTS * MOST_POINTS];
+#pragma GCC unroll 8
+  for (int j = 0; j < points; j++) {
+    const real *at = from;
+#pragma GCC unroll 8
+    for (int i = 0; i < points; i++, at += row) {
+      line[i] = load(at);
+      if (j < m) __builtin_prefetch(at + points * column);
+    }
+    points_of_input(m, line, 1, half + j, points);
+    from += column;
+    OPAQUE(from);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < points; i++) {
+    points_of_input(m, half + i * points, 1, line, 1);
+#pragma GCC unroll 8
+    for (int j = 0; j < points; j++, to += apart) store(to, line[j]);
+    OPAQUE(to);
+  }
+}
+
+/* The points of a tile's inputs; border: scratch memory for a tile. */
+INLINE void input_of(const int m, const struct winograd *s, const real *x, i64 tile, real *values,
+                     real *border) {
+  const int points = m + 2;
+  struct spot spot = spot_of(s, tile);
+  i64 top = spot.i - s->pad_h, left = spot.j - s->pad_w, row = s->x_row, column = s->x_column;
+  x += spot.image * s->x_image;
+  const real *from = x + top * row + left * column;
+  i64 channels = s->c, apart = s->point;
+  if (top < 0 || left < 0 || top + points > s->h || left + points > s->w) {
+    copy_tile(s, x, top, left, points, border);
+    from = border, column = channels, row = points * channels;
+  }
+  for (i64 next = 0; next < channels; next += LANES) {
+    i64 c = min_i64(next, channels - LANES); /* the last vector may overlap the one before */
+    input_vector(m, from + c, row, column, apart, values + c);
+  }
+}
+
+/* The columns of one vector of a tile's sums transformed: (m, points). */
+INLINE void columns_of(const int m, const real *sums, i64 apart, vec *half) {
+  const int points = m + 2;
+  vec column[MOST_POINTS];
+#pragma GCC unroll 8
+  for (int j = 0; j < points; j++) {
+#pragma GCC unroll 8
+    for (int i = 0; i < points; i++) column[i] = load(sums + (i * points + j) * apart);
+    results_of_points(m, column, 1, half + j, points);
+  }
+}
+
+/* One vector of a tile's results: from the sums to y. */
+INLINE void output_vector(const int m, const real *sums, i64 apart, i64 rows, i64 columns,
+                          i64 count, real *y, i64 y_row, i64 y_column,
+                          const struct finish *finish) {
+  const int points = m + 2;
+  vec half[MOST_RESULTS * MOST_POINTS], line[MOST_RESULTS], bias = {0};
+  if (finish->bias) memcpy(&bias, finish->bias, count * sizeof(real));
+  columns_of(m, sums, apart, half);
+#pragma GCC unroll 6
+  for (int i = 0; i < m; i++)
+#pragma GCC unroll 6
+    for (int j = 0; j < m; j++) __builtin_prefetch(y + i * y_row + (j + m) * y_column, 1, 3);
+#pragma GCC unroll 6
+  for (int i = 0; i < m; i++) /* the next tile's place */
+#pragma GCC unroll 6
+    for (int j = m; j < 2 * m; j++) __builtin_prefetch(y + i * y_row + j * y_column, 1);
+#pragma GCC unroll 6
+  for (int i = 0; i < m; i++) {
+    if (i >= rows) break;
+    results_of_points(m, half + i * points, 1, line, 1);
+#pragma GCC unroll 6
+    for (int j = 0; j < m; j++)
+      if (j < columns) finish_vector(line[j] + bias, i * y_row + j * y_column, count, y, finish);
+  }
+}
+
+/* The same where y has the greatest of each 2 x 2 results; at the end of the grid a window may have
+   less. What clamping does to one it does to the greatest. */
+INLINE void pooled_vector(const int m, const real *sums, i64 apart, i64 rows, i64 columns,
+                          i64 down, i64 across, i64 count, real *y, i64 y_row, i64 y_column,
+                          const struct finish *finish) {
+  const int points = m + 2;
+  vec half[MOST_RESULTS * MOST_POINTS], upper[MOST_RESULTS], lower[MOST_RESULTS], bias = {0};
+  if (finish->bias) memcpy(&bias, finish->bias, count * sizeof(real));
+  columns_of(m, sums, apart, half);
+#pragma GCC unroll 3
+  for (int i = 0; i < m / 2; i++) {
+    if (i >= down) break;
+    results_of_points(m, half + 2 * i * points, 1, upper, 1);
+    if (2 * i + 1 < rows) {
+      results_of_points(m, half + (2 * i + 1) * points, 1, lower, 1);
+#pragma GCC unroll 6
+      for (int j = 0; j < m; j++) upper[j] = greater_or_none(upper[j], lower[j]);
+    }
+#pragma GCC unroll 3
+    for (int j = 0; j < m / 2; j++) {
+      if (j >= across) break;
+      vec v = upper[2 * j];
+      if (2 * j + 1 < columns) v = greater_or_none(v, upper[2 * j + 1]);
+      finish_vector(v + bias, i * y_row + j * y_column, count, y, finish);
+    }
+  }
+}
+
+/* The results of a tile for one panel, whose first channel is `channel`, pooled. */
+INLINE void pooled_of(const int m, const struct winograd *s, const real *sums, i64 tile,
+                      i64 channel, real *y, const struct finish *finish) {
+  struct spot spot = spot_of(s, tile);
+  i64 rows = min_i64(m, s->grid_h - spot.i), columns = min_i64(m, s->grid_w - spot.j);
+  i64 i = spot.i / 2, j = spot.j / 2, row = s->pooled_w * s->pitch;
+  y += ((spot.image * s->pooled_h + i) * s->pooled_w + j) * s->pitch;
+  for (i64 k = channel; k < min_i64(channel + PANEL, s->k); k += LANES) {
+    struct finish here = finish_at(finish, k, 0);
+    pooled_vector(m, sums + k - channel, s->tiles * PANEL, rows, columns, s->pooled_h - i,
+                  s->pooled_w - j, min_i64(LANES, s->k - k), y + k, row, s->pitch, &here);
+  }
+}
+
+/* The results of a tile for one panel, whose first channel is `channel`. */
+INLINE void output_of(const int m, const struct winograd *s, const real *sums, i64 tile,
+                      i64 channel, real *y, const struct finish *finish) {
+  struct spot spot = spot_of(s, tile);
+  i64 rows = min_i64(m, s->grid_h - spot.i), columns = min_i64(m, s->grid_w - spot.j);
+  i64 pixel = (spot.image * s->grid_h + spot.i) * s->grid_w + spot.j;
+  for (i64 l = 0; l < PANEL && channel + l < s->k; l += LANES) {
+    i64 offset = pixel * s->pitch + channel + l;
+    struct finish here = finish_at(finish, channel + l, offset);
+    output_vector(m, sums + l, s->tiles * PANEL, rows, columns, min_i64(LANES, s->k - channel - l),
+                  y + offset, s->grid_w * s->pitch, s->pitch, &here);
+  }
+}
+
+static void input(const struct winograd *s, const real *x, i64 tile, real *values, real *border) {
+  switch (s->m) {
+    case 2: input_of(2, s, x, tile, values, border); return;
+    case 4: input_of(4, s, x, tile, values, border); return;
+    default: input_of(6, s, x, tile, values, border); return;
+  }
+}
+
+static void output(const struct winograd *s, const real *sums, i64 tile, i64 channel, real *y,
+                   const struct finish *finish) {
+  switch (s->pooled_h ? -s->m : s->m) {
+    case -2: pooled_of(2, s, sums, tile, channel, y, finish); return;
+    case -4: pooled_of(4, s, sums, tile, channel, y, finish); return;
+    case -6: pooled_of(6, s, sums, tile, channel, y, finish); return;
+    case 2: output_of(2, s, sums, tile, channel, y, finish); return;
+    case 4: output_of(4, s, sums, tile, channel, y, finish); return;
+    default: output_of(6, s, sums, tile, channel, y, finish); return;
+  }
+}
