@@ -13,9 +13,9 @@ NAMES = "patches", "depthwise", "direct", "winograd2", "winograd4", "winograd6"
 
 # Costs in multiply-adds of a full matrix product, measured on Zen 4 with AVX-512 and AVX2.
 PRODUCT = 1.1  # of a multiply-add between points
-TRANSFORM = {2: 8, 4: 12, 6: 22}  # of a point of a tile and a channel, in or out
+TRANSFORM = {2: 8, 4: 12, 6: 18}  # of a point of a tile and a channel, in or out
 WEIGHT = 10  # of reading a weight: memory does not get faster with the two threads assumed
-CAUTION = {2: 1.0, 4: 1.0, 6: 1.1}  # the larger the tile the larger the rounding error
+CAUTION = {2: 1.0, 4: 1.0, 6: 1.05}  # the larger the tile the larger the rounding error
 SUM = 50  # of clearing a sum of the gradient of weights and of adding it to them
 FEWEST = 50_000  # multiply-adds; below, a call costs more than the arithmetic
 
