@@ -186,7 +186,7 @@ static void whole_tile(i64 rows, i64 vectors, const struct reach *reach, const r
 static void panel_tile(i64 rows, i64 columns, const struct reach *reach, const real *a, i64 line,
                        const real *b, real *y, i64 pitch, const struct finish *finish) {
   i64 vectors = pieces(columns, LANES);
-  for (i64 i = 0; i < rows; i++) __builtin_prefetch(y + i * pitch, 1);
+  for (i64 i = 0; i < rows; i++) __builtin_prefetch(y + (rows + i) * pitch, 1); /* the next tile */
   if (finish->other)
     for (i64 i = 0; i < rows; i++) __builtin_prefetch(finish->other + i * pitch);
   if (columns == vectors * LANES) {
