@@ -258,6 +258,28 @@ def test_windows_that_are_gathered_agree_with_the_reference(
         np.testing.assert_allclose(y, expected, atol=2e-5 * abs(plain).max())
 
 
+@pytest.mark.parametrize("size, k", [(14, 16), (14, 80), (14, 112), (7, 48)])
+def test_windows_are_parted_so_that_two_threads_have_as_many_tasks(size, k):
+    cpu = pytest.importorskip("flambeau.kernels.cpu")
+    from flambeau.kernels.cpu import conv_last
+
+    x, w, b, once = draw(1, 96, size, size), draw(k, 96, 1, 1), draw(k), (1, 1)
+    strides = 0, 1, 96 * size, 96
+    options = once, k, (size, size), once, (0, 0), once, 1, 2
+    sizes, _ = conv_last.plan((1, 960, size, size), strides, *options)
+    columns, taken = sizes[23], sizes[24]
+    panels = conv_last.pieces(k, conv_last.weights.panel_width())
+    assert conv_last.pieces(size**2, columns) * conv_last.pieces(panels, taken) % 2 == 0
+    before = kernels.get_num_threads()
+    kernels.set_num_threads(2)
+    try:
+        y = cpu.conv2d(channels_last(x), w, b, once, (0, 0), once, 1)
+    finally:
+        kernels.set_num_threads(before)
+    expected = reference.conv2d(x, w, b, once, (0, 0), once, 1)
+    np.testing.assert_allclose(y, expected, atol=2e-5 * abs(expected).max())
+
+
 def test_the_algorithm_is_chosen_by_size_and_can_be_forced():
     algorithm = pytest.importorskip("flambeau.kernels.cpu.conv_algorithm")
     x, w = draw(1, 64, 56, 56), draw(64, 64, 3, 3)

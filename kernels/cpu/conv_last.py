@@ -1,6 +1,7 @@
 """Convolution in channels-last memory: packed weights, blocks and the call of conv_last.c."""
 
 import functools
+import math
 
 import numpy as np
 
@@ -14,6 +15,7 @@ TASKS = 4  # of a thread at least, so that threads end together
 GATHERED = 256  # numbers that a window reads at most for them to be gathered
 CHANNELS = 64  # of a share of a depthwise convolution
 WASTE = 1.15  # so many rows of tiles to one that is used
+PART = 24  # windows at least where those of a line are parted
 MANY = 64  # results that make up for gathering
 PARALLEL_ABOVE = 200_000  # multiply-adds
 
@@ -63,6 +65,9 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, groups, thr
     if threads > 1 and tasks < TASKS * threads:
         count = pieces(TASKS * threads, tasks) if not copies else pieces(2 * threads, tasks)
         taken = pieces(panels, count)
+        tasks *= pieces(panels, taken)
+        if tasks < TASKS * threads and lines == 1 and not copies:
+            columns = evenly(columns, tasks, threads)
     rows = (lines - 1) * stride[0] + (p - 1) * dilation[0] + 1
     work = copies * rows * wide + gathers * lines * columns * q * c
     sizes = [n, groups, c, h, w, k, p, q, *grid, *stride, *padding, *dilation, *strides]
@@ -79,6 +84,12 @@ def plan_depthwise(shape, strides, taps, k, grid, stride, padding, dilation, gro
     lines = max(1, n * shares * grid[0] // (2 * TASKS * threads))
     sizes = [n, 1, c, h, w, 1, *taps, *grid, *stride, *padding, *dilation, *strides]
     return np.array([*sizes, 0, 0, min(lines, grid[0]), grid[1], shares, threads, 0, c]), 0
+
+
+def evenly(columns, tasks, threads):
+    """Columns of a task, of so many, so that all threads have as many of the tasks."""
+    parts = threads // math.gcd(tasks, threads)
+    return shares(columns, max(PART, pieces(columns, parts)))
 
 
 def gathered_rows(c, kernel, k, grid, dilation, spread):
