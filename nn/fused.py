@@ -54,13 +54,13 @@ class FusedConv2d(Module):
 
 
 class ChainedConv2d(Container):
-    """y = second(first(x)), a convolution by channel of a 1 x 1 convolution, for inference only
+    """y = last(second(first(x))), convolutions one after another, for inference only
 
-    x (n, c, h, w) -> y (n, k, h', w')
+    x (n, c, h, w), or (x, other) where the last adds -> y (n, k, h', w')
 
-    first: a FusedConv2d of kernel_size (1, 1), stride 1 and no padding; second: one of as many
-    groups as channels. What is between them is never whole in memory.
-    Source: the inverted residual of Sandler et al., MobileNetV2, 2018.
+    first, second, last: FusedConv2d. The first is of no groups, the second channel by channel, the
+    last of kernel_size (1, 1) and stride 1; there may be no last. What is between them need not
+    be whole in memory. Source: the inverted residual of Sandler et al., MobileNetV2, 2018.
 
     >>> import numpy as np
     >>> second = FusedConv2d(8, 8, (3, 3), groups=8, high=6.0)
@@ -68,31 +68,42 @@ class ChainedConv2d(Container):
     (1, 8, 3, 3)
     """
 
-    def __init__(self, first, second):
-        self.fill((first, second))
-        first, second = self
-        self.need(pointwise(first), "first must be 1 x 1, of stride 1, and add nothing")
+    def __init__(self, first, second, last=None):
+        self.fill((first, second) if last is None else (first, second, last))
+        first, second, last = (*self, None)[:3]
+        self.need(whole(first), "first must be of one group, and add nothing")
         channels = second.in_channels, second.out_channels, second.options[3]
-        by_channel = channels == (first.out_channels,) * 3 and not second.adds
-        self.need(by_channel, "second must have a group for each channel of first, and add nothing")
+        alike = channels == (first.out_channels,) * 3 and not second.adds
+        self.need(alike, "second must have a group for each channel of first, and add nothing")
+        fits = last is None or pointwise(last) and last.in_channels == second.out_channels
+        self.need(fits, "last must be 1 x 1, of stride 1, for the channels of second")
+        self.adds = last is not None and last.adds
 
     def forward(self, x):
-        first, second = self.named.values()
-        need_images(first, x, first.in_channels)
+        x, other = x if self.adds else (x, None)
+        convolutions = list(self.named.values())
+        need_images(convolutions[0], x, convolutions[0].in_channels)
         return kernels.of(x).conv2d_chained(
-            *(x, first.weight, first.bias, (first.low, first.high)),
-            *(second.weight, second.bias, (second.low, second.high)),
-            second.options[:3],
+            x,
+            other,
+            [m.weight for m in convolutions],
+            [m.bias for m in convolutions],
+            [(m.low, m.high) for m in convolutions],
+            [m.options for m in convolutions],
         )
 
     def backward(self, x, dy):
         self.need(False, "is for inference only: train the network that was given to optimize")
 
 
+def whole(conv):
+    """True for a FusedConv2d of one group that adds nothing."""
+    return conv.options[3] == 1 and not conv.adds
+
+
 def pointwise(conv):
-    """True for a FusedConv2d whose every window is one pixel, in order, and that adds nothing."""
-    simple = (1, 1), (0, 0), (1, 1), 1
-    return conv.weight.shape[2:] == (1, 1) and conv.options == simple and not conv.adds
+    """True for a FusedConv2d whose every window is one pixel, in order."""
+    return conv.weight.shape[2:] == (1, 1) and conv.options == ((1, 1), (0, 0), (1, 1), 1)
 
 
 class JoinedConv2d(Container):

@@ -5,6 +5,7 @@ import statistics
 import time
 
 from flambeau import kernels
+from flambeau.kernels.reference.conv import output_size
 from flambeau.nn.conv import Conv2d, ConvTranspose2d
 from flambeau.nn.fused import ChainedConv2d, FusedConv2d, JoinedConv2d, PooledConv2d, grid
 from flambeau.nn.linear import Linear
@@ -162,9 +163,11 @@ class Watch:
 def multiply_adds(module, x, y):
     """The multiply-adds of a module's products of matrices and convolutions, x -> y."""
     if isinstance(module, ChainedConv2d):
-        first, second = module
-        pixels = x.shape[0] * x.shape[2] * x.shape[3]
-        return pixels * first.weight.size + multiply_adds(second, None, y)
+        first, *rest = module
+        x = x[0] if module.adds else x
+        between = output_size(x.shape[2:], first.weight.shape[2:], *first.options[:3])
+        pixels, windows = (len(x) * h * w for h, w in (between, y.shape[2:]))
+        return pixels * first.weight.size + windows * sum(m.weight.size for m in rest)
     if isinstance(module, JoinedConv2d):
         return math.prod(y.shape) // y.shape[1] * sum(m.weight.size for m in module)
     if isinstance(module, PooledConv2d):

@@ -4,6 +4,8 @@ from flambeau import nn
 from flambeau.nn.fused import halves, pointwise
 from flambeau.nngraph.operations import absorb, consumers, forget
 
+FEW = 4  # channels of an image
+
 
 def joined(ops, outs, aliases):
     """The operations with one JoinedConv2d for convolutions whose results are only joined."""
@@ -25,19 +27,33 @@ def joined(ops, outs, aliases):
 
 
 def chained(ops, outs, aliases):
-    """The operations with a ChainedConv2d for a 1 x 1 convolution and one by channel behind it."""
+    """The operations with a ChainedConv2d for a convolution, one by channel and one behind it.
+
+    The first is 1 x 1 or reads few channels, the last is 1 x 1 or is not there.
+    """
     kept = list(ops)
     for op in ops:
-        second, before = op.module, op.inputs[0][0] if op.inputs else None
-        if not isinstance(second, nn.FusedConv2d) or not isinstance(before.module, nn.FusedConv2d):
+        before = op.inputs[0][0] if isinstance(op.module, nn.FusedConv2d) else None
+        if before is None or consumers(kept, outs)[id(before)] != 1:
             continue
-        by_channel = second.options[3] == second.in_channels == second.out_channels > 1
-        alone = consumers(kept, outs)[id(before)] == 1
-        if by_channel and alone and not second.adds and pointwise(before.module):
-            before.module = nn.ChainedConv2d(before.module, second)
-            absorb(before, op, kept, outs, aliases)
-            kept.remove(op)
+        chain = chain_of(before.module, op.module)
+        if chain is not None:
+            op.module, op.inputs[:1], before.inputs = chain, before.inputs, []
+            forget(before, aliases)
+            kept.remove(before)
     return kept
+
+
+def chain_of(before, conv):
+    """The ChainedConv2d of a module and the FusedConv2d behind it, or None."""
+    if isinstance(before, nn.ChainedConv2d):
+        whole = len(before) == 2 and pointwise(conv)
+        return nn.ChainedConv2d(*before, conv) if whole else None
+    by_channel = conv.options[3] == conv.in_channels == conv.out_channels > 1 and not conv.adds
+    if not by_channel or not isinstance(before, nn.FusedConv2d) or before.adds:
+        return None
+    begins = before.options[3] == 1 and (pointwise(before) or before.in_channels <= FEW)
+    return nn.ChainedConv2d(before, conv) if begins else None
 
 
 def pooled(ops, outs, aliases):

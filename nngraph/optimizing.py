@@ -27,9 +27,9 @@ def optimize(network):
     out flat, under dotted names. Dropout and Identity are left out; BatchNorm2d and Scale are
     folded into the Conv2d or ConvTranspose2d before them; a sum, a ReLU or a ReLU6 behind a Conv2d
     becomes part of it, and the step has the name of the last; so do zeros padded before it.
-    Convolutions that are only joined become one step, and so do a 1 x 1 convolution and one channel
-    by channel behind it, and a 3 x 3 convolution and the MaxPool2d(2) behind it. Outputs agree
-    within rounding.
+    Convolutions that are only joined become one step, and so do a convolution 1 x 1 or of an image,
+    one channel by channel behind it and a 1 x 1 convolution of that; and a 3 x 3 convolution and
+    the MaxPool2d(2) behind it. Outputs agree within rounding.
 
     The result is for inference only: its weights are copies that cannot be written to, and its
     backward refuses. Inner values that were folded away have no name any more.

@@ -178,35 +178,84 @@ CHAINS = [  # (images, channels, between, taps, stride, padding, dilation, size)
     (2, 24, 48, (5, 5), (1, 1), (2, 2), (1, 1), (7, 7)),
     (3, 5, 32, (3, 5), (2, 1), (1, 2), (2, 1), (13, 11)),
     (1, 8, 64, (5, 3), (1, 2), (4, 3), (1, 1), (3, 30)),  # windows beside the image
+    (1, 6, 32, (3, 3), (4, 2), (0, 0), (1, 1), (21, 9)),  # rows that no window reads
+    (2, 4, 16, (3, 3), (1, 1), (1, 1), (1, 1), (90, 70)),  # several strips
+    (0, 8, 16, (3, 3), (1, 1), (1, 1), (1, 1), (4, 4)),
+    (1, 8, 40, (3, 3), (1, 1), (1, 1), (1, 1), (9, 8)),  # half a panel
     (1, 12, 24, (3, 3), (1, 1), (1, 1), (1, 2), (9, 9)),  # no kernel of its own: two steps
     (1, 12, 20, (7, 7), (1, 1), (3, 3), (1, 1), (9, 9)),
 ]
+FIRSTS = [  # (kernel, stride, padding, dilation) of the first
+    ((1, 1),),
+    ((3, 3), (2, 2), (0, 0, 1, 1)),
+    ((2, 5), (1, 2), (3, 1), (2, 1)),
+    ((1, 1), (2, 1), (0, 1)),
+]
+
+
+def chain_of(chain, first, low, high, last):
+    """The FusedConv2d of a chain: one of CHAINS, one of FIRSTS, bounds, results of a last or 0."""
+    _, c, k, taps, stride, padding, dilation, _ = chain
+    nn.seed(2)
+    made = [
+        nn.FusedConv2d(c, k, *first, low=low, high=high),
+        nn.FusedConv2d(k, k, taps, stride, padding, dilation, k, low=high and -1.0, high=high),
+    ]
+    if last:
+        made.append(nn.FusedConv2d(k, last, (1, 1), low=low, adds=high is None))
+    for module in made:
+        module.bias[...] = np.random.default_rng(3).normal(size=len(module.bias))
+    return made
+
+
+def check_chain(device, made, x):
+    """The chain gives what its convolutions give one after another by the reference."""
+    with kernels.use("reference"):
+        y = made[1](made[0](x))
+        if len(made) > 2 and made[2].adds:
+            x = x, images(len(y), made[2].out_channels, *y.shape[2:])
+            y = y, x[1]
+        y = made[2](y) if len(made) > 2 else y
+    net = nn.ChainedConv2d(*made)
+    put(net, device)
+    close(flat(net(move(x, device))), [y], 1e-5)
 
 
 @pytest.mark.parametrize("chain", CHAINS)
 @pytest.mark.parametrize("low, high", [(None, None), (0.0, 6.0)])
 def test_a_convolution_by_channel_takes_the_one_before_it(device, chain, low, high):
-    n, c, k, taps, stride, padding, dilation, size = chain
-    nn.seed(2)
-    first = nn.FusedConv2d(c, k, (1, 1), low=low, high=high)
-    second = nn.FusedConv2d(k, k, taps, stride, padding, dilation, k, low=high and -1.0, high=high)
-    for module in (first, second):
-        module.bias[...] = np.random.default_rng(3).normal(size=k)
-    data = images(n, c, *size)
-    with kernels.use("reference"):
-        expected = second(first(data))
-    net = nn.ChainedConv2d(first, second)
-    put(net, device)
-    close(flat(net(move(data, device))), [expected], 1e-5)
+    made = chain_of(chain, FIRSTS[0], low, high, 0)
+    check_chain(device, made, images(chain[0], chain[1], *chain[-1]))
+
+
+@pytest.mark.parametrize("first", FIRSTS)
+@pytest.mark.parametrize("last, low, high", [(0, 0.0, 6.0), (24, None, None), (33, 0.0, 6.0)])
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_chain_may_begin_with_any_window_and_end_with_a_pixel(
+    device, chain, last, low, high, first, monkeypatch
+):
+    from flambeau.kernels.cpu import conv_chained
+
+    monkeypatch.setattr(conv_chained, "LAST", 0)  # the last is always part of the kernel
+    monkeypatch.setattr(conv_chained, "RING", 400)  # few lines at a time
+    conv_chained.planned.cache_clear()
+    made = chain_of(chain, first, low, high, last)
+    check_chain(device, made, images(chain[0], chain[1], *chain[-1]))
+    conv_chained.planned.cache_clear()
 
 
 def test_chains_are_found_where_nothing_else_uses_what_is_between():
-    def layers():
-        return nn.Conv2d(8, 32, 1), nn.BatchNorm2d(32), nn.ReLU6()
+    def layers(c=8, kernel=1):
+        return nn.Conv2d(c, 32, kernel), nn.BatchNorm2d(32), nn.ReLU6()
 
     depthwise = nn.Conv2d(32, 32, 3, 2, groups=32), nn.BatchNorm2d(32), nn.ReLU6()
-    net = nn.Sequential(*layers(), nn.ZeroPad2d((0, 1, 0, 1)), *depthwise, nn.Conv2d(32, 8, 1))
-    assert kinds(nngraph.optimize(net.eval())) == ["ChainedConv2d", "FusedConv2d"]
+    pad, last = nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(32, 8, 1)
+    net = nn.Sequential(*layers(), pad, *depthwise, last, nn.Conv2d(8, 8, 1))
+    fast = nngraph.optimize(net.eval())
+    assert kinds(fast) == ["ChainedConv2d", "FusedConv2d"]
+    assert len(next(iter(fast.named.values()))) == 3
+    image = nn.Sequential(*layers(3, 3), *depthwise, nn.Conv2d(32, 8, 3))
+    assert kinds(nngraph.optimize(image.eval())) == ["ChainedConv2d", "FusedConv2d"]
     x = nngraph.inputs("x")
     h = nn.Conv2d(8, 32, 1)(x)
     both = nngraph.Graph(x, [nn.Conv2d(32, 32, 3, groups=32)(h), h])
@@ -224,9 +273,24 @@ def test_chains_come_back_from_a_file(tmp_path):
     np.testing.assert_array_equal(again(x), fast(x))
 
 
+def test_a_chain_takes_the_sum_behind_it(device):
+    x = nngraph.inputs("x")
+    h = nn.Conv2d(32, 32, 3, padding=1, groups=32)(nn.ReLU6()(nn.Conv2d(8, 32, 1)(x)))
+    net = nngraph.Graph(x, nn.Add()(nn.Conv2d(32, 8, 1)(h), x)).eval()
+    fast, data = nngraph.optimize(net), images(2, 8, 9, 9)
+    assert kinds(fast) == ["ChainedConv2d"]
+    with kernels.use("reference"):
+        expected = net(data)
+    put(fast, device)
+    for _ in range(3):  # the third is a recording
+        close(flat(fast(move(data, device))), [expected], 1e-5)
+
+
 def test_a_chain_of_other_convolutions_is_refused():
     by_channel = nn.FusedConv2d(8, 8, (3, 3), groups=8)
-    with pytest.raises(ValueError, match="first must be 1 x 1, of stride 1, and add nothing"):
-        nn.ChainedConv2d(nn.FusedConv2d(3, 8, (3, 3)), by_channel)
+    with pytest.raises(ValueError, match="first must be of one group, and add nothing"):
+        nn.ChainedConv2d(nn.FusedConv2d(2, 8, (3, 3), groups=2), by_channel)
     with pytest.raises(ValueError, match="second must have a group for each channel of first"):
         nn.ChainedConv2d(nn.FusedConv2d(3, 8, (1, 1)), nn.FusedConv2d(8, 8, (3, 3)))
+    with pytest.raises(ValueError, match="last must be 1 x 1, of stride 1, for the channels"):
+        nn.ChainedConv2d(nn.FusedConv2d(3, 8, (1, 1)), by_channel, nn.FusedConv2d(8, 8, (3, 3)))

@@ -109,13 +109,17 @@ def conv2d_joined(xs, ws, bs, bounds, options):
     return np.concatenate([conv2d_fused(x, w, b, None, *lh, *o) for x, w, b, lh, o in parts], 1)
 
 
-def conv2d_chained(x, w, b, bounds, taps, last_b, last_bounds, options):
-    """y = clamp(taps * clamp(w * x + b, *bounds) + last_b, *last_bounds)
+def conv2d_chained(x, other, ws, bs, bounds, options):
+    """y = conv2d_fused(…, w, b, None, *bounds, *options) of x, of that and so on
 
-    w (k, c, 1, 1); taps (k, 1, p, q), channel by channel; options: stride, padding, dilation.
+    ws, bs, bounds, options: lists, an element for each convolution. The last adds `other`, which
+    may be None.
     """
-    between = conv2d_fused(x, w, b, None, *bounds, (1, 1), (0, 0), (1, 1), 1)
-    return conv2d_fused(between, taps, last_b, None, *last_bounds, *options, len(taps))
+    *before, last = zip(ws, bs, bounds, options, strict=True)
+    for w, b, limits, each in before:
+        x = conv2d_fused(x, w, b, None, *limits, *each)
+    w, b, limits, each = last
+    return conv2d_fused(x, w, b, other, *limits, *each)
 
 
 def conv2d_pooled(x, w, b, bounds, options, ceil):
