@@ -226,6 +226,47 @@ def test_gradients_in_channels_last_memory_agree_with_the_reference(
 
 
 @pytest.mark.parametrize(
+    "shape, weights, stride, padding, expected",
+    [
+        ((1, 144, 20, 31), (200, 144, 1, 1), (1, 1), (0, 0), "parts"),  # of groups and panels
+        ((2, 208, 12, 11), (40, 208, 1, 1), (2, 2), (0, 0), "parts"),
+        ((2, 48, 26, 19), (70, 48, 3, 3), (2, 1), (0, 0), "parts"),
+        ((2, 80, 37, 41), (45, 80, 1, 1), (1, 1), (0, 0), "chunks"),
+        ((1, 16, 80, 65), (6, 16, 1, 1), (1, 1), (0, 0), "chunks"),
+        ((1, 20, 104, 101), (21, 20, 2, 2), (1, 1), (1, 2), "chunks"),
+        ((1, 3, 201, 206), (17, 3, 7, 7), (2, 2), (3, 3), "chunks"),
+        ((2, 40, 31, 29), (33, 40, 3, 3), (2, 2), (1, 1), "shared"),
+        ((2, 21, 9, 13), (3, 21, 1, 5), (1, 1), (0, 2), "shared"),
+    ],
+)
+@pytest.mark.parametrize("order", [np.copy, channels_last])
+def test_gradients_of_weights_agree_with_the_reference_however_they_are_cut(
+    monkeypatch, order, shape, weights, stride, padding, expected
+):
+    cpu = pytest.importorskip("flambeau.kernels.cpu")
+    from flambeau.kernels.cpu import conv_algorithm, conv_gradient
+
+    plan, plans, before = conv_gradient.plan, [], kernels.get_num_threads()
+    monkeypatch.setattr(conv_gradient, "plan", lambda *a: plans.append(plan(*a)) or plans[-1])
+    x, w, options = draw(*shape), draw(*weights), (stride, padding, (1, 1), 1)
+    dy, exact, found = reference.conv2d(x, w, None, *options), np.ones_like(w, "f8"), []
+    arrays = x.astype("f8"), dy.astype("f8"), w.astype("f8")
+    reference.conv2d_backward(*arrays, exact, None, None, *options, False)
+    try:
+        for threads in (1, 2, 3):
+            kernels.set_num_threads(threads)
+            found.append(np.ones_like(w))
+            with conv_algorithm.use("direct"):
+                cpu.conv2d_backward(order(x), order(dy), w, found[-1], None, None, *options, False)
+    finally:
+        kernels.set_num_threads(before)
+    cuts = {"shared" if p.shared else "chunks" if p.chunks > 1 else "parts" for p in plans}
+    assert order is np.copy or cuts == {expected}  # what is not channels-last is copied
+    assert all((dw == found[0]).all() for dw in found)
+    np.testing.assert_allclose(found[0], exact, atol=5e-6 * abs(exact).max())
+
+
+@pytest.mark.parametrize(
     "shape, weights, stride, padding, dilation, groups, rows",
     [
         ((2, 3, 29, 31), (40, 3, 7, 7), (2, 2), (3, 3), (1, 1), 1, 7),

@@ -1,6 +1,7 @@
 """Gradients of convolutions in channels-last memory, and transposed convolutions with them."""
 
 import functools
+from typing import NamedTuple
 
 import numpy as np
 
@@ -8,14 +9,27 @@ from flambeau.kernels.cpu import conv_algorithm, conv_last, memory, native, weig
 from flambeau.kernels.cpu.arrays import contiguous
 from flambeau.kernels.cpu.layout import arranged, channels_last
 
-PIXELS = 320  # of a strip that the threads share: the depth of its products
-FEW = 160  # of another strip, so that both packed factors stay in the second cache
-PACKED = 60_000  # numbers of a packed factor that stay there
-TASKS = 8  # of a thread at least
-BESIDE = 4  # panels of a task: what lies together in memory is read together
+PIXELS = 320  # of a strip: the depth of its products
+FEW = 160  # of a strip where there are many, so that the first of them is soon there
+PACKED = 60_000  # numbers of a packed factor that stay in the second cache
+BATCH = 4  # panels packed at a time: what lies together in memory is read together
+TASKS = 8  # of a thread at least where threads share a strip
+PARTS = 4  # of a thread where they do not
 CHUNKS = 16  # of the strips, with sums of their own, where sums are small
 LEAST = 4  # chunks that are worth it where strips are not copied
 SUMS = 1_000_000  # numbers of all chunks' sums at most
+
+
+class Plan(NamedTuple):
+    """What conv_weight.c needs to know: see there."""
+
+    sizes: np.ndarray
+    groups: int
+    wide: int
+    chunks: int
+    shared: int
+    strip: int
+    work: int
 
 
 def takes(x, w, groups):
@@ -95,17 +109,37 @@ def taps_of(w, groups, rows, columns):
     return weights.kept(w, key, make), (p, q)
 
 
-def shared_groups(groups, left, tasks, direct, threads):
-    """Of so many groups, those that a thread takes at a time; left: numbers of the left factor."""
-    parts = conv_last.pieces(left, PACKED)
+def chunks_of(sums, pixels, copies, direct):
+    """How many chunks of the strips have sums of their own; 0: the gradient is the sums.
+
+    A power of two, so that each thread takes as many. It does not depend on the threads.
+    """
+    chunks = 1 << min(CHUNKS, SUMS // sums, pixels // (4 * FEW)).bit_length() >> 1
+    return chunks if chunks >= (CHUNKS if copies else LEAST) else 1 - direct
+
+
+def shared_parts(groups, left, tasks, direct, threads):
+    """Groups and panels of a part where threads share strips; left: numbers of a packed group."""
+    parts = conv_last.pieces(groups * left, PACKED)
     if threads > 1 and tasks < TASKS * threads:
         parts = TASKS
-    return conv_last.shares(groups, conv_last.pieces(groups, max(parts, threads * direct)))
+    taken = conv_last.shares(groups, conv_last.pieces(groups, max(parts, threads * direct)))
+    most = conv_last.pieces(groups, taken) * tasks // (TASKS * threads)
+    return taken, conv_last.shares(tasks, max(1, min(BATCH, most)))
+
+
+def own_parts(groups, left, tasks, wanted):
+    """The same where each thread has its own strips; wanted: parts at least, of panels rather."""
+    taken = conv_last.shares(groups, max(1, PACKED // left))
+    across = max(1, conv_last.pieces(wanted, conv_last.pieces(groups, taken)))
+    wide = conv_last.shares(tasks, max(BATCH, conv_last.pieces(tasks, across)))
+    down = conv_last.pieces(wanted, conv_last.pieces(tasks, wide))
+    return min(taken, conv_last.pieces(groups, down)), wide
 
 
 @functools.lru_cache(maxsize=512)
 def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads):
-    """What conv_weight.c needs to know: sizes, groups, chunks, numbers for a strip and in all."""
+    """The Plan for images of a shape and of strides in numbers."""
     (n, c, h, w), (p, q), width = shape, kernel, weights.panel_width()
     sides = zip(grid, stride, kernel, dilation, padding, strict=True)
     reads = [(g - 1) * s + (t - 1) * d - pad for g, s, t, d, pad in sides]
@@ -117,9 +151,9 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads):
     together = dilation[1] == 1 and (copies or strides[3] == c)
     tasks = conv_last.pieces(q * c, width) * p if together else conv_last.pieces(c, width) * p * q
     sums, direct = tasks * k * width, (p, q) == (1, 1) and c % (width // 2) == 0 and c != width
-    chunks = min(CHUNKS, SUMS // sums, n * grid[0] * grid[1] // (4 * FEW))
-    chunks = chunks if chunks >= (CHUNKS if copies else LEAST) else 1 - direct
-    deep = FEW if chunks > 1 else PIXELS
+    chunks = chunks_of(sums, n * grid[0] * grid[1], copies, direct)
+    near = stride[1] * (c if copies else strides[3]) <= width  # nothing is packed on the right
+    deep = FEW if chunks > 1 and not near else PIXELS
     columns = conv_last.shares(grid[1], deep)
     lines = conv_last.shares(grid[0], max(1, deep // columns))
     strip = ((lines - 1) * stride[0] + (p - 1) * dilation[0] + 1) * c
@@ -127,21 +161,19 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads):
     strip = strip + width if copies else 0
     if n * grid[0] * grid[1] * k * c * p * q < conv_last.PARALLEL_ABOVE:
         threads = 1
-    rows, pixels = weights.tile_rows(), lines * columns
-    groups, pitch = conv_last.pieces(k, rows), conv_last.pieces(rows, width // 2) * (width // 2)
-    left, right = pixels * pitch + width, (pixels + 1) * width
-    if chunks > 1:
-        lefts = groups = conv_last.shares(groups, max(1, PACKED // left))
-        panels = conv_last.shares(tasks, max(1, PACKED // right))
+    all_groups, pixels = conv_last.pieces(k, weights.tile_rows()), lines * columns
+    left, right = pixels * weights.tile_rows() + width, (pixels + 1) * width
+    shared = int(copies and chunks <= 1)
+    if shared:
+        groups, wide = shared_parts(all_groups, left, tasks, direct, threads)
     else:
-        lefts = groups
-        groups = shared_groups(lefts, lefts * left, tasks, direct, threads)
-        most = conv_last.pieces(lefts, groups) * tasks // (TASKS * threads)
-        panels = conv_last.shares(tasks, max(1, min(BESIDE, most)))
+        wanted = 1 if copies else conv_last.pieces(PARTS * threads, max(1, chunks))
+        groups, wide = own_parts(all_groups, left, tasks, wanted)
+    panels = conv_last.shares(wide, BATCH)
     sizes = [n, 1, c, h, w, k, p, q, *grid, *stride, *padding, *dilation, *strides]
     sizes = np.array([*sizes, copies, 0, lines, columns, panels, threads, 0])
-    work = chunks * sums + threads * (strip + lefts * left + panels * right)
-    return sizes, groups, chunks, strip, work
+    each = strip + (all_groups if shared else groups) * left + panels * right
+    return Plan(sizes, groups, wide, chunks, shared, strip, chunks * sums + threads * each)
 
 
 def add_weight_gradient(x, dy, dw, stride, padding, dilation):

@@ -4,63 +4,101 @@
    for a strip, and what the next ones need is fetched meanwhile. */
 #include "outer_product.h"
 
-/* What will be wanted after a strip: dy, `rows` numbers a pixel, and what its windows read, `width`
-   numbers, where that is not copied. */
-struct wanted {
-  struct pixels left, right;
-  i64 rows, width;
+/* What the tiles of a batch of panels fetch for those that come after: a piece of dy, which the
+   next strip wants, and what the next batch reads. Each takes some pixels side by side and of them
+   one line of the cache, spread over its steps: many at once would bar the way for what it reads. */
+struct fetching {
+  struct pixels from[2];
+  i64 each[2];       /* lines of the cache a pixel */
+  i64 at[2], end[2]; /* those of all lines of pixels, the first and the one after the last */
+  i64 share, shares; /* of the pixels side by side: so many tiles fetch one line of each */
 };
 
-/* The products of a part of a strip: sums += left right. left, right: the packed factors; the right
-   one is not packed where pixels are as near to one another as that already. wanted: NULL for
-   nothing. */
+static struct stream next_stream(struct fetching *f) {
+  int i = f->at[0] == f->end[0];
+  const struct pixels *p = &f->from[i];
+  if (f->at[i] == f->end[i]) return (struct stream){p->at, 0, 1};
+  uint32_t line = f->at[i], each = f->each[i], columns = p->columns, shares = f->shares;
+  uint32_t from = columns * f->share / shares, till = columns * (f->share + 1) / shares;
+  const real *at = p->at + line / each * p->line + line % each * LINE + from * p->step;
+  if (++f->share == f->shares) f->share = 0, f->at[i]++;
+  return (struct stream){at, p->step, till - from};
+}
+
+/* The products of a part of a strip: sums = left right, or += (add). left, right: the packed
+   factors; the right one is not packed where pixels are as near to one another as that already.
+   fetching: NULL for nothing. */
 static void strip_product(const struct conv_last *s, const struct strip *t, const struct cut *cut,
-                          const struct section *section, const struct wanted *wanted,
+                          const struct section *section, struct fetching *fetching, int add,
                           const real *left, real *right, real *sums) {
-  i64 pixels = t->lines * t->columns, groups = section->groups - section->group;
-  i64 panels = section->panels - section->panel, near = s->stride_w * t->x_column <= PANEL;
+  i64 pixels = t->lines * t->columns, near = s->stride_w * t->x_column <= PANEL;
   if (!near) pack_taps(s, t, cut, section, right);
-  for (i64 i = 0; i < panels; i++) {
-    struct pixels x = panel_pixels(s, t, cut, section->panel + i);
-    struct runs runs = {1, pixels, left, right + i * right_numbers(pixels), LEFT_PITCH, 0, PANEL};
-    i64 vectors = panel_vectors(cut, section->panel + i);
-    if (near) runs = (struct runs){x.lines, x.columns, left, x.at, LEFT_PITCH, x.line, x.step};
-    for (i64 g = 0; g < groups; g++, runs.left += left_numbers(pixels)) {
-      i64 row = panel_row(s->k, section->group + g);
-      i64 rows = panel_row(s->k, section->group + g + 1) - row;
-      if (wanted) {
-        fetch_pixels(&wanted->left, wanted->rows, i * groups + g, panels * groups);
-        if (!s->copies)
-          fetch_pixels(&wanted->right, wanted->width, i * groups + g, panels * groups);
-      }
-      outer_tile(rows, vectors, runs,
-                 sums + (section->panel + i) * cut->panel + row * cut->pitch, cut->pitch);
+  for (i64 i = section->panel; i < section->panels; i++, right += right_numbers(pixels)) {
+    struct pixels x = panel_pixels(s, t, cut, i);
+    struct runs runs = {1, pixels, left, right, TILE_ROWS, 0, PANEL};
+    if (near) runs = (struct runs){x.lines, x.columns, left, x.at, TILE_ROWS, x.line, x.step};
+    i64 vectors = panel_vectors(cut, i), row = panel_row(s->k, section->group);
+    for (i64 g = section->group + 1; g <= section->groups; g++) {
+      i64 rows = panel_row(s->k, g) - row;
+      struct stream next = {left, 0, 1};
+      if (fetching) next = next_stream(fetching);
+      outer_tile(rows, vectors, runs, next, add, sums + i * cut->panel + row * cut->pitch,
+                 cut->pitch);
+      row += rows, runs.left += left_numbers(pixels);
     }
   }
 }
 
-/* dw (k, c, p, q) += the sums (chunks, taps, panels, k, PANEL), in this order */
-static void add_sums(const struct conv_last *s, const struct cut *cut, i64 chunks, const real *sums,
-                     real *dw) {
+/* to (PANEL numbers, `taps` apart) += Σ of so many chunks' sums, `size` apart */
+INLINE void add_panel(const real *from, i64 chunks, i64 size, real *to, i64 taps) {
+  vec sum[2] = {load(from), load(from + LANES)};
+  for (i64 i = 1; i < chunks; i++) {
+    sum[0] += load(from + i * size);
+    sum[1] += load(from + i * size + LANES);
+  }
+  if (taps == 1) {
+    store(to, load(to) + sum[0]);
+    store(to + LANES, load(to + LANES) + sum[1]);
+  } else {
+#pragma GCC unroll 32
+    for (int l = 0; l < PANEL; l++) to[l * taps] += sum[l / LANES][l % LANES];
+  }
+}
+
+/* dw (k, c, p, q) += the sums (chunks, taps, panels, k, PANEL), in this order: of `rows` results k
+   from k on, and of the channels of one panel from c on. */
+static void add_block(const struct conv_last *s, const struct cut *cut, i64 chunks,
+                      const real *sums, i64 k, i64 rows, i64 c, real *dw) {
   i64 taps = s->p * s->q, size = cut->taps * cut->panels * s->k * PANEL;
-#pragma omp for schedule(static)
-  for (i64 k = 0; k < s->k; k++)
-    for (i64 t = 0; t < taps; t++) {
-      real *to = dw + k * s->c * taps + t;
-      i64 tap = cut->together ? t / s->q : t;
-      const real *from = sums + (tap * cut->panels * s->k + k) * PANEL;
-      i64 column = cut->together ? t % s->q * s->c : 0, end = column + s->c;
-      for (i64 till; column < end; column = till) {
-        till = min_i64(end, column / PANEL * PANEL + PANEL);
-        const real *at = from + column / PANEL * s->k * PANEL + column % PANEL;
-        for (i64 l = 0; l < till - column; l++) {
-          real sum = at[l];
-          for (i64 i = 1; i < chunks; i++) sum += at[i * size + l];
-          to[l * taps] += sum;
+  for (i64 t = 0; t < taps; t++) {
+    i64 tap = cut->together ? t / s->q : t, first = cut->together ? t % s->q * s->c : 0;
+    i64 column = first + c, end = first + min_i64(c + PANEL, s->c);
+    for (i64 till; column < end; column = till) {
+      till = min_i64(end, column / PANEL * PANEL + PANEL);
+      const real *from = sums + ((tap * cut->panels + column / PANEL) * s->k + k) * PANEL;
+      real *to = dw + (k * s->c + column - first) * taps + t;
+      for (i64 i = 0; i < rows; i++, from += PANEL, to += s->c * taps)
+        if (till - column == PANEL) {
+          add_panel(from, chunks, size, to, taps);
+        } else {
+          for (i64 l = 0; l < till - column; l++) {
+            real sum = from[column % PANEL + l];
+            for (i64 j = 1; j < chunks; j++) sum += from[column % PANEL + l + j * size];
+            to[l * taps] += sum;
+          }
         }
-        to += (till - column) * taps;
-      }
     }
+  }
+}
+
+/* The same of all of them. */
+static void add_sums(const struct conv_last *s, const struct cut *cut, i64 chunks,
+                     const real *sums, real *dw) {
+  enum { ROWS = 8 }; /* read together, as they lie */
+#pragma omp for schedule(static)
+  for (i64 k = 0; k < s->k; k += ROWS)
+    for (i64 c = 0; c < s->c; c += PANEL)
+      add_block(s, cut, chunks, sums, k, min_i64(ROWS, s->k - k), c, dw);
 }
 
 /* How the products of a strip are cut into parts: `groups` groups by `panels` panels. */
@@ -69,103 +107,117 @@ struct parts {
 };
 
 static struct section section_of(const struct conv_last *s, const struct cut *cut,
-                              const struct parts *parts, i64 i) {
+                                 const struct parts *parts, i64 i) {
   i64 group = i / parts->across * parts->groups, panel = i % parts->across * parts->panels;
   return (struct section){group, min_i64(group + parts->groups, pieces(s->k, TILE_ROWS)), panel,
                           min_i64(panel + parts->panels, cut->taps * cut->panels)};
 }
 
-/* All threads share each strip and its left factor. */
+/* All threads share each strip, which is copied, and its left factor. */
 static void strips_shared(const struct conv_last *s, const struct cut *cut,
-                          const struct parts *parts, i64 strips, const real *x, const real *dy,
-                          real *copy, real *left, real *right, real *sums) {
-  i64 panels = cut->taps * cut->panels;
-  struct section whole = {0, pieces(s->k, TILE_ROWS), 0, panels};
-  if (cut->pitch == PANEL) {
-#pragma omp for schedule(static)
-    for (i64 i = 0; i < panels; i++)
-      memset(sums + i * s->k * PANEL, 0, s->k * PANEL * sizeof(real));
-  }
+                          const struct parts *parts, i64 strips, int add, const real *x,
+                          const real *dy, real *copy, real *left, real *right, real *sums) {
+  i64 groups = pieces(s->k, TILE_ROWS);
   for (i64 i = 0; i < strips; i++) {
     struct strip t = strip_of(s, i);
-    struct pixels gradient = gradient_pixels(s, &t, dy, 0);
+    i64 size = left_numbers(t.lines * t.columns);
     point_strip(s, x, &t, copy);
-    if (s->copies) {
 #pragma omp for schedule(static) nowait
-      for (i64 r = 0; r < strip_rows(s, &t); r++) copy_strip_row(s, x, &t, r, copy);
-    }
+    for (i64 r = 0; r < strip_rows(s, &t); r++) copy_strip_row(s, x, &t, r, copy);
 #pragma omp for schedule(static)
-    for (i64 b = 0; b < gradient_blocks(&gradient); b++)
-      pack_gradient(s, &gradient, &whole, b, left);
+    for (i64 share = 0; share < s->threads; share++) {
+      struct section part = {groups * share / s->threads, groups * (share + 1) / s->threads, 0, 0};
+      struct pixels gradient = gradient_pixels(s, &t, dy, panel_row(s->k, part.group));
+      pack_gradient(s, &gradient, &part, left + part.group * size);
+    }
 #pragma omp for schedule(dynamic)
     for (i64 task = 0; task < parts->all; task++) {
       struct section part = section_of(s, cut, parts, task);
-      strip_product(s, &t, cut, &part, NULL,
-                    left + part.group * left_numbers(t.lines * t.columns), right, sums);
+      strip_product(s, &t, cut, &part, NULL, add || i, left + part.group * size, right, sums);
     }
   }
 }
 
-/* The sums of a part over strips from `first` to `last`. */
+/* What is fetched during the batch of panels that begins at `panel` of strip t of a part. */
+static struct fetching fetching_of(const struct conv_last *s, const struct cut *cut,
+                                   const struct section *part, i64 panel, const struct strip *t,
+                                   const struct strip *next, const real *dy) {
+  i64 first = panel_row(s->k, part->group), rows = panel_row(s->k, part->groups) - first;
+  i64 batch = (panel - part->panel) / s->panels, panels = min_i64(s->panels, part->panels - panel);
+  i64 batches = pieces(part->panels - part->panel, s->panels), after = panel + s->panels;
+  int last = batch + 1 == batches;
+  if (last) after = part->panel;
+  struct fetching f = {{gradient_pixels(s, next, dy, first),
+                        panel_pixels(s, last ? next : t, cut, after)},
+                       .each = {pieces(rows, LINE)}, .shares = 1};
+  i64 lefts = f.from[0].lines * f.each[0], width = min_i64(s->panels, part->panels - after) * PANEL;
+  f.at[0] = lefts * batch / batches, f.end[0] = lefts * (batch + 1) / batches;
+  f.each[1] = pieces(width, LINE);
+  if (!s->copies) f.end[1] = f.from[1].lines * f.each[1];
+  i64 lines = f.end[0] - f.at[0] + f.end[1], tiles = panels * (part->groups - part->group);
+  if (lines < tiles && lines > 0) f.shares = tiles / lines;
+  return f;
+}
+
+/* The sums of a part over strips from `first` to `last`, a batch of s->panels panels at a time. */
 static void part_product(const struct conv_last *s, const struct cut *cut,
-                         const struct section *part, i64 first, i64 last, const real *x,
+                         const struct section *part, i64 first, i64 last, int add, const real *x,
                          const real *dy, real *copy, real *left, real *right, real *sums) {
-  i64 row = panel_row(s->k, part->group), rows = panel_row(s->k, part->groups) - row;
-  for (i64 i = part->panel; i < part->panels; i++)
-    memset(sums + i * cut->panel + row * PANEL, 0, rows * PANEL * sizeof(real));
   for (i64 i = first; i < last; i++) {
     struct strip t = strip_of(s, i), next = strip_of(s, min_i64(i + 1, last - 1));
-    struct pixels gradient = gradient_pixels(s, &t, dy, row);
+    struct pixels gradient = gradient_pixels(s, &t, dy, panel_row(s->k, part->group));
     read_strip(s, x, &t, copy);
     point_strip(s, x, &next, copy);
-    struct wanted wanted = {gradient_pixels(s, &next, dy, row),
-                            panel_pixels(s, &next, cut, part->panel), rows,
-                            (part->panels - part->panel) * PANEL};
-    for (i64 b = 0; b < gradient_blocks(&gradient); b++)
-      pack_gradient(s, &gradient, part, b, left);
-    strip_product(s, &t, cut, part, &wanted, left, right, sums);
+    pack_gradient(s, &gradient, part, left);
+    for (i64 panel = part->panel; panel < part->panels; panel += s->panels) {
+      struct section batch = {part->group, part->groups, panel,
+                              min_i64(panel + s->panels, part->panels)};
+      struct fetching fetching = fetching_of(s, cut, part, panel, &t, &next, dy);
+      strip_product(s, &t, cut, &batch, &fetching, add || i > first, left, right, sums);
+    }
   }
 }
 
 /* Each thread takes parts of chunks of the strips. */
 static void strips_in_chunks(const struct conv_last *s, const struct cut *cut,
-                             const struct parts *parts, i64 strips, i64 chunks, const real *x,
-                             const real *dy, real *copy, real *left, real *right, real *sums) {
+                             const struct parts *parts, i64 strips, i64 chunks, int add,
+                             const real *x, const real *dy, real *copy, real *left, real *right,
+                             real *sums) {
   i64 size = cut->taps * cut->panels * s->k * PANEL;
 #pragma omp for schedule(dynamic)
   for (i64 task = 0; task < chunks * parts->all; task++) {
     i64 chunk = task / parts->all;
     struct section part = section_of(s, cut, parts, task % parts->all);
-    part_product(s, cut, &part, strips * chunk / chunks, strips * (chunk + 1) / chunks, x, dy,
+    part_product(s, cut, &part, strips * chunk / chunks, strips * (chunk + 1) / chunks, add, x, dy,
                  copy, left, right, sums + chunk * size);
   }
 }
 
 /* dw += Σ dy x        dy channels-last, one group
    The strips are cut into chunks, whose number does not depend on that of the threads, with sums
-   of their own; the products of a strip into parts of `groups` groups of results by s->panels
-   panels. Of one chunk the threads share the strip and the left factor. No chunks: 1 x 1 taps and
-   whole vectors of channels, the sums are dw itself.
+   of their own; the products of a strip into parts of `groups` groups of results by `wide` panels,
+   of which s->panels are packed at a time. No chunks: 1 x 1 taps and whole vectors of channels,
+   the sums are dw itself. shared: the strips are copied, and all threads share one of one chunk.
    work: the sums, and for each thread `strip` numbers for a strip and its packed factors. */
 void KERNEL(conv_weight)(const real *x, const real *dy, real *dw, const i64 *shape, i64 groups,
-                         i64 chunks, i64 strip, real *work) {
+                         i64 wide, i64 chunks, i64 shared, i64 strip, real *work) {
   const struct conv_last *s = (const struct conv_last *)shape;
   i64 strips = s->n * pieces(s->grid_h, s->lines) * pieces(s->grid_w, s->columns);
   i64 pixels = s->lines * s->columns, all = pieces(s->k, TILE_ROWS);
   struct cut cut = cut_of(s, chunks == 0);
-  i64 across = pieces(cut.taps * cut.panels, s->panels);
-  struct parts parts = {pieces(all, groups) * across, groups, across, s->panels};
-  i64 lefts = (chunks > 1 ? groups : all) * left_numbers(pixels);
+  i64 across = pieces(cut.taps * cut.panels, wide);
+  struct parts parts = {pieces(all, groups) * across, groups, across, wide};
+  i64 lefts = (shared ? all : groups) * left_numbers(pixels);
   i64 each = strip + lefts + s->panels * right_numbers(pixels);
-  real *places = work + chunks * cut.taps * cut.panels * s->k * PANEL;
+  real *places = work + chunks * cut.taps * cut.panels * s->k * PANEL, *sums = chunks ? work : dw;
 #pragma omp parallel num_threads(s->threads)
   {
     real *mine = places + omp_get_thread_num() * each, *right = mine + strip + lefts;
-    if (chunks > 1)
-      strips_in_chunks(s, &cut, &parts, strips, chunks, x, dy, mine, mine + strip, right, work);
+    if (shared)
+      strips_shared(s, &cut, &parts, strips, !chunks, x, dy, places, places + strip, right, sums);
     else
-      strips_shared(s, &cut, &parts, strips, x, dy, places, places + strip, right,
-                    chunks ? work : dw);
+      strips_in_chunks(s, &cut, &parts, strips, max_i64(chunks, 1), !chunks, x, dy, mine,
+                       mine + strip, right, sums);
     if (chunks) add_sums(s, &cut, chunks, work, dw);
   }
 }

@@ -11,6 +11,12 @@ struct runs {
   i64 left_step, right_line, right_step;
 };
 
+/* What a tile fetches while it computes: `count` places, `step` apart. */
+struct stream {
+  const real *at;
+  i64 step, count;
+};
+
 /* sum += left right for one row of the factors */
 INLINE void outer_step(const int rows, const int vectors, const real *left, const real *from,
                        vec sum[][2]) {
@@ -28,33 +34,51 @@ INLINE void outer_step(const int rows, const int vectors, const real *left, cons
   }
 }
 
-/* to (rows, PANEL; `pitch` apart) += Σ of left[row] right[column] */
-INLINE void outer_rows(const int rows, const int vectors, struct runs r, real *to, i64 pitch) {
+/* to (rows, PANEL; `pitch` apart) = Σ of left[row] right[column], or += (add): what stands there
+   is wanted last, for it may come from far. The last place of `next` is fetched again and again. */
+INLINE void outer_rows(const int rows, const int vectors, struct runs r, struct stream next,
+                       int add, real *to, i64 pitch) {
+  enum { STEPS = 4 };
   vec sum[TILE_ROWS][2];
 #pragma GCC unroll 16
-  for (int i = 0; i < rows; i++)
+  for (int i = 0; i < rows; i++) {
+    __builtin_prefetch(to + i * pitch, 1);
 #pragma GCC unroll 2
-    for (int j = 0; j < vectors; j++) sum[i][j] = load(to + i * pitch + j * LANES);
+    for (int j = 0; j < vectors; j++) sum[i][j] = (vec){0};
+  }
   for (i64 l = 0; l < r.lines; l++, r.right += r.right_line) {
     const real *right = r.right;
-    for (i64 t = 0; t < r.count; t++, r.left += r.left_step, right += r.right_step)
+    i64 t = r.count;
+    for (; t >= STEPS; t -= STEPS) {
+      __builtin_prefetch(next.at, 0, 2);
+      if (--next.count > 0) next.at += next.step;
+#pragma GCC unroll 8
+      for (int u = 0; u < STEPS; u++, r.left += r.left_step, right += r.right_step)
+        outer_step(rows, vectors, r.left, right, sum);
+    }
+    for (; t > 0; t--, r.left += r.left_step, right += r.right_step)
       outer_step(rows, vectors, r.left, right, sum);
   }
 #pragma GCC unroll 16
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
-    for (int j = 0; j < vectors; j++) store(to + i * pitch + j * LANES, sum[i][j]);
+    for (int j = 0; j < vectors; j++) {
+      real *at = to + i * pitch + j * LANES;
+      if (add) sum[i][j] += load(at);
+      store(at, sum[i][j]);
+    }
 }
 
-static void outer_tile(i64 rows, i64 vectors, struct runs r, real *to, i64 pitch) {
-#define CASE(r_)                                            \
-  case 2 * r_: outer_rows(r_, 1, r, to, pitch); return;     \
-  case 2 * r_ + 1: outer_rows(r_, 2, r, to, pitch); return;
+static void outer_tile(i64 rows, i64 vectors, struct runs r, struct stream next, int add, real *to,
+                       i64 pitch) {
+#define CASE(r_)                                               \
+  case 2 * r_: outer_rows(r_, 1, r, next, add, to, pitch); return;    \
+  case 2 * r_ + 1: outer_rows(r_, 2, r, next, add, to, pitch); return;
   switch (2 * rows + vectors - 1) { EACH_HEIGHT(CASE) }
 #undef CASE
 }
 
-enum { PIXELS_AT_ONCE = 8 };
+enum { PIXELS_AT_ONCE = 8, LINE = 64 / sizeof(real) };
 
 /* Pixels of some lines side by side: number i stands at `at` + i / columns * line + i % columns *
    step. */
@@ -65,25 +89,15 @@ struct pixels {
 };
 
 /* Packed groups and panels stand so far apart that they do not fight for the same lines. */
-INLINE i64 left_numbers(i64 pixels) { return pixels * LEFT_PITCH + PANEL; }
+INLINE i64 left_numbers(i64 pixels) { return pixels * TILE_ROWS + PANEL; }
 INLINE i64 right_numbers(i64 pixels) { return (pixels + 1) * PANEL; }
 
-/* Fetch share `i` of `shares` of the pixels, `length` numbers of each. */
-static void fetch_pixels(const struct pixels *p, i64 length, i64 i, i64 shares) {
-  i64 all = p->lines * p->columns, from = all * i / shares, till = all * (i + 1) / shares;
-  while (from < till) {
-    i64 line = from / p->columns, end = min_i64(till, (line + 1) * p->columns);
-    const real *at = p->at + line * p->line + (from - line * p->columns) * p->step;
-    for (; from < end; from++, at += p->step)
-      for (i64 l = 0; l < length; l += 64 / sizeof(real)) __builtin_prefetch(at + l, 0, 2);
-  }
-}
-
-/* What the windows of a strip are the gradients of, from channel `row` on. */
+/* What the windows of a strip are the gradients of, from channel `row` on. Whole lines are one. */
 static struct pixels gradient_pixels(const struct conv_last *s, const struct strip *t,
                                      const real *dy, i64 row) {
-  i64 pixel = (t->image * s->grid_h + t->line) * s->grid_w + t->column;
-  return (struct pixels){t->lines, t->columns, dy + pixel * s->k + row, s->grid_w * s->k, s->k};
+  const real *at = dy + ((t->image * s->grid_h + t->line) * s->grid_w + t->column) * s->k + row;
+  if (t->columns == s->grid_w) return (struct pixels){1, t->lines * t->columns, at, 0, s->k};
+  return (struct pixels){t->lines, t->columns, at, s->grid_w * s->k, s->k};
 }
 
 /* A part of the products of a strip: groups of TILE_ROWS results and what they are multiplied by,
@@ -92,40 +106,43 @@ struct section {
   i64 group, groups, panel, panels; /* the first, and the one after the last */
 };
 
-/* to (count, LEFT_PITCH) = so many vectors, `step` apart */
+/* to (count, TILE_ROWS) = so many vectors, `step` apart; each reaches into the place of the next */
 INLINE void pack_group(const i64 count, const real *from, i64 step, real *to) {
 #pragma GCC unroll 8
-  for (i64 i = 0; i < count; i++, from += step, to += LEFT_PITCH) {
-    __builtin_prefetch(from + PIXELS_AT_ONCE * step);
+  for (i64 i = 0; i < count; i++, from += step, to += TILE_ROWS) {
 #pragma GCC unroll 2
     for (i64 l = 0; l < LEFT_PITCH; l += LANES) store(to + l, load(from + l));
   }
 }
 
-/* The left factor of a part: of all its groups (pixels, LEFT_PITCH). Block b of it: PIXELS_AT_ONCE
-   pixels of a line. */
-static void pack_gradient(const struct conv_last *s, const struct pixels *p,
-                          const struct section *section, i64 b, real *left) {
+/* `count` pixels, from the column on of a line, of the left factor of a part: of each of its groups
+   (pixels, TILE_ROWS). */
+static void pack_block(const struct conv_last *s, const struct pixels *p,
+                       const struct section *section, i64 line, i64 column, i64 count,
+                       real *left) {
   i64 first = panel_row(s->k, section->group), size = left_numbers(p->lines * p->columns);
-  i64 blocks = pieces(p->columns, PIXELS_AT_ONCE), line = b / blocks, step = p->step;
-  i64 column = b % blocks * PIXELS_AT_ONCE, count = min_i64(p->columns - column, PIXELS_AT_ONCE);
-  const real *at = p->at + line * p->line + column * step;
-  left += (line * p->columns + column) * LEFT_PITCH;
+  const real *at = p->at + line * p->line + column * p->step;
+  left += (line * p->columns + column) * TILE_ROWS;
   for (i64 g = section->group; g < section->groups; g++, left += size) {
     i64 row = panel_row(s->k, g), rows = panel_row(s->k, g + 1) - row;
     const real *from = at + row - first;
-    if (row + LEFT_PITCH > s->k) /* a vector would reach beyond dy */
-      for (i64 i = 0; i < count; i++)
-        for (i64 l = 0; l < rows; l++) left[i * LEFT_PITCH + l] = from[i * step + l];
-    else if (count == PIXELS_AT_ONCE)
-      pack_group(PIXELS_AT_ONCE, from, step, left);
+    i64 beyond = max_i64(row + LEFT_PITCH - s->k, 0); /* numbers of the next pixels in a vector */
+    i64 whole = max_i64(count - pieces(beyond, s->k), 0);
+    if (whole == PIXELS_AT_ONCE)
+      pack_group(PIXELS_AT_ONCE, from, p->step, left);
     else
-      pack_group(count, from, step, left);
+      pack_group(whole, from, p->step, left);
+    for (i64 i = whole; i < count; i++)
+      for (i64 l = 0; l < rows; l++) left[i * TILE_ROWS + l] = from[i * p->step + l];
   }
 }
 
-INLINE i64 gradient_blocks(const struct pixels *p) {
-  return p->lines * pieces(p->columns, PIXELS_AT_ONCE);
+/* The left factor of a part. */
+static void pack_gradient(const struct conv_last *s, const struct pixels *p,
+                          const struct section *section, real *left) {
+  for (i64 line = 0; line < p->lines; line++)
+    for (i64 j = 0; j < p->columns; j += PIXELS_AT_ONCE)
+      pack_block(s, p, section, line, j, min_i64(p->columns - j, PIXELS_AT_ONCE), left);
 }
 
 /* How what the taps read is cut into panels: `taps` that stand alone, of `width` numbers, `panels`

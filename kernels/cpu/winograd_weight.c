@@ -71,8 +71,6 @@ void KERNEL(winograd_weight)(const real *x, const real *dy, real *dw, const i64 
 #pragma omp parallel num_threads(s->threads)
   {
     real *border = borders + omp_get_thread_num() * points * s->c;
-#pragma omp for schedule(static)
-    for (i64 e = 0; e < points; e++) memset(sums + e * matrix, 0, matrix * sizeof(real));
     for (i64 first = 0; first < all; first += s->tiles) {
       i64 count = min_i64(s->tiles, all - first);
 #pragma omp for schedule(dynamic, 2)
@@ -90,7 +88,8 @@ void KERNEL(winograd_weight)(const real *x, const real *dy, real *dw, const i64 
         for (i64 g = groups * part / parts; g < groups * (part + 1) / parts; g++) {
           i64 row = panel_row(s->k, g), rows = panel_row(s->k, g + 1) - row;
           r.left = gradients + e * point + row;
-          outer_tile(rows, vectors, r, to + row * PANEL, PANEL);
+          outer_tile(rows, vectors, r, (struct stream){r.left, 0, 1}, first > 0, to + row * PANEL,
+                     PANEL);
         }
       }
     }
