@@ -538,3 +538,21 @@ def test_an_empty_batch_gives_an_empty_batch(kernel, groups):
     assert y.shape == (0, 48, 6, 5)
     assert net.backward(x, y).shape == x.shape
     assert not net.grad_weight.any() and not net.grad_bias.any()
+
+
+def test_pixels_are_copied_between_images_of_any_strides():
+    layout = pytest.importorskip("flambeau.kernels.cpu.layout")
+    for shape in (2, 8, 5, 7), (3, 1, 4, 4), (0, 8, 5, 7), (4, 64, 40, 40):
+        for dtype in "f4", "f8", "i4":
+            whole = (100 * draw(shape[0], *(2 * s for s in shape[1:]))).astype(dtype)
+            for x in whole, channels_last(whole):
+                parts = [x[:, ::2, 1::2, ::2], x[:, : shape[1], : shape[2], shape[3] :]]
+                parts += [part[..., ::-1] for part in parts]
+                for part in parts:
+                    y = np.zeros_like(channels_last(x))
+                    to = y[:, : shape[1], ::2, 1::2]
+                    layout.assign(to, part)
+                    np.testing.assert_array_equal(to, part)
+                    assert not y[:, :, 1::2].any() and not y[:, :, :, ::2].any()
+                    layout.assign(to, None)
+                    assert not y.any()

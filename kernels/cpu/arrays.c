@@ -19,3 +19,20 @@ void KERNEL(clear)(real *x, i64 n) {
 #pragma omp parallel for
   for (i64 i = 0; i < n; i += piece) memset(x + i, 0, min_i64(piece, n - i) * sizeof(real));
 }
+
+/* y = x, or zeros where x is NULL, for images of pixels whose `c` numbers lie together. */
+void KERNEL(copy_pixels)(const real *unused, const real *x, real *y, const i64 *sizes) {
+  const struct {
+    i64 n, h, w, c, x_image, x_row, x_column, y_image, y_row, y_column;
+  } *s = (const void *)sizes;
+#pragma omp parallel for if (s->n * s->h * s->w * s->c > PARALLEL_ABOVE)
+  for (i64 line = 0; line < s->n * s->h; line++) {
+    const real *from = x ? x + line / s->h * s->x_image + line % s->h * s->x_row : NULL;
+    real *to = y + line / s->h * s->y_image + line % s->h * s->y_row;
+    for (i64 i = 0; i < s->w; i++, to += s->y_column)
+      if (from)
+        memcpy(to, from + i * s->x_column, s->c * sizeof(real));
+      else
+        memset(to, 0, s->c * sizeof(real));
+  }
+}

@@ -7,7 +7,7 @@ import numpy as np
 
 from flambeau.kernels.cpu import conv_algorithm, conv_last, memory, native, weights, winograd
 from flambeau.kernels.cpu.arrays import contiguous
-from flambeau.kernels.cpu.layout import arranged, channels_last
+from flambeau.kernels.cpu.layout import arranged, assign, channels_last
 
 PIXELS = 320  # of a strip: the depth of its products
 FEW = 160  # of a strip where there are many, so that the first of them is soon there
@@ -61,7 +61,7 @@ def transposed(x, w, b, other, size, stride, padding, dilation, groups, phases):
         for j, width, columns, left, step_w in across:
             part, to = taps_of(w, groups, rows, columns), z[:, :, j :: stride[1]]
             if part is None or x.size == 0:
-                memory.assign(to, 0 if b is None else b)
+                assign(to.transpose(0, 3, 1, 2), None if b is None else b[:, None, None])
                 continue
             packed, (p, q) = part
             # the taps in reverse: the last reads first
@@ -82,16 +82,12 @@ def into_columns(to, x, packed, b, other, options, stride, whole):
     if pitch:
         step.into(to, x, packed, b, other)
     else:
-        memory.assign(to, step(x, packed, b, None).transpose(0, 2, 3, 1))
+        assign(to.transpose(0, 3, 1, 2), step(x, packed, b, None))
 
 
 def into_rows(y, z, first, stride):
     """Rows first, first + stride, … of images y = the rows of z        both (n, h, w, k)"""
-    if y.shape[1] % stride or not y.size:
-        memory.assign(y[:, first::stride], z)
-        return
-    row = y[0, 0].size
-    native.call("copy_rows", z, 0, row, y, first * row, stride * row, z.size // row, row)
+    assign(y[:, first::stride].transpose(0, 3, 1, 2), z.transpose(0, 3, 1, 2))
 
 
 def taps_of(w, groups, rows, columns):
