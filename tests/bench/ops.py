@@ -51,6 +51,11 @@ def halves(t):
     return tuple(torch.relu(half) for half in t.chunk(2, 1))
 
 
+def residual(module):
+    """What a module gives, and what came in."""
+    return lambda t: module(t) + t
+
+
 def sum_over(axis):
     """The sum over an axis."""
     return lambda t: t.sum(axis)
@@ -69,6 +74,12 @@ RELU_POOL = nn.Sequential(nn.ReLU(), nn.MaxPool2d(2), nn.Identity())
 LINEAR_RELU = nn.Sequential(nn.Linear(2048, 1000), nn.ReLU(), nn.Identity())
 EXPAND = nn.Sequential(nn.Conv2d(24, 144, 1), nn.ReLU6(), nn.Conv2d(144, 144, 3, 1, 1, groups=144))
 CHAIN = nngraph.optimize(EXPAND.eval())
+PROJECT = nn.Sequential(*EXPAND, nn.ReLU6(), nn.Conv2d(144, 24, 1))
+BOTTLENECK = nngraph.optimize(
+    nn.Sequential(nn.ConcatTable(PROJECT, nn.Identity()), nn.Add()).eval()
+)
+HALVED = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+POOLED = nngraph.optimize(HALVED.eval())
 CROSS_ENTROPY = nn.CrossEntropyLoss(), torch.nn.CrossEntropyLoss()
 MSE = nn.MSELoss(), torch.nn.MSELoss()
 OPS = {
@@ -115,6 +126,8 @@ OPS = {
     "depthwise 3x3": Op(nn.Conv2d(64, 64, 3, padding=1, groups=64), [IMAGES]),
     "depthwise 3x3/2": Op(nn.Conv2d(64, 64, 3, 2, 1, groups=64), [IMAGES]),
     "expand and depthwise 3x3": Op(CHAIN, [NARROW], peer(EXPAND), ("forward",)),
+    "inverted bottleneck": Op(BOTTLENECK, [NARROW], residual(peer(PROJECT)), ("forward",)),
+    "conv 3x3, relu, max pool": Op(POOLED, [IMAGES], peer(HALVED).eval(), ("forward",)),
     "conv 3x3 and relu": Op(CONV_RELU, [IMAGES], passes=ALL),
     "transposed 4x4/2": Op(nn.ConvTranspose2d(64, 32, 4, 2, 1), [IMAGES]),
     "transposed 2x2/2": Op(nn.ConvTranspose2d(64, 32, 2, 2), [IMAGES]),
@@ -263,6 +276,18 @@ def optimizers(kind, their_kind, given):
     return found, sum(w.nbytes for w in net.parameters())
 
 
+def clearing():
+    """Gradients of a ResNet-50 set to zero: functions to time, and bytes of the gradients."""
+    net = models.build("resnet50")
+    parameters = list(peer(net).parameters())
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    optimizer = torch.optim.SGD(parameters, lr=1e-3)
+    found = {("ours", ""): net.zero_grad}
+    found["torch", ""] = lambda: optimizer.zero_grad(set_to_none=False)
+    return found, sum(g.nbytes for g in net.gradients())
+
+
 def main():
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -282,6 +307,8 @@ def main():
         if name.startswith(prefixes):
             steps, size = optimizers(*kinds)
             row(name, steps, arrays * size, options, limit)
+    if "zero_grad".startswith(prefixes):
+        row("zero_grad", *clearing(), options, limit)
 
 
 if __name__ == "__main__":
