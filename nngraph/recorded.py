@@ -52,20 +52,21 @@ class Recorded(nn.Module):
     statistics stay its own. The optimiser takes it, and it is what one saves.
 
     On a CPU, steps with inputs of one dtype, shape and memory order run the same kernels. They are
-    written down once, in a forward pass that takes as long as three steps, and from then on run one
+    written down once, in a forward pass that takes as long as some steps, and from then on run one
     after another in memory of their own, without the Python between them. Where that cannot be,
     after a change of the network for instance, a pass is as the network's own; `refused` says why
     the last recording could not be made. There is one recorded backward to each forward; after
     another forward, or a second time, it computes the network's values anew. Inner modules keep
-    nothing of a recorded pass. `clear_state` gives the memory of the recordings back.
+    nothing of a recorded pass. To write one down takes memory for copies of the gradients, unless
+    they were just cleared. `clear_state` gives the memory of the recordings back.
 
     Raises ValueError when a module is of no such kind: it might compute otherwise next time.
 
     >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> fast, x = Recorded(net), np.ones((5, 4), "f4")
     >>> for step in range(4):
-    ...     y = fast(x)
     ...     net.zero_grad()
+    ...     y = fast(x)
     ...     dx = fast.backward(x, y - 1)
     >>> dx.shape
     (5, 4)

@@ -137,7 +137,7 @@ class Trial:
     def __init__(self, parameters, statistics, gradients):
         self.parameters = [a for a in parameters if not weights.cannot_change(a)]
         self.statistics, self.arrays = statistics, [*statistics, *gradients]
-        self.before = [memory.copy(a) for a in self.arrays]
+        self.before = [memory.copy(a) if a.any() else 0 for a in self.arrays]
         self.goes_on = False
 
     def start(self):

@@ -2,8 +2,9 @@
 
     python tests/bench/memory.py [NAME …]
 
-The largest resident set of a new process, in MB of a million bytes: three training steps at batch 8
-(forward, backward, SGD with momentum), or one inference at batch 1, of 3 x 224 x 224 float32.
+The largest resident set of a new process, in MB of a million bytes: four training steps at batch 8
+(forward, backward, SGD with momentum), then with nngraph.Recorded, or one inference at batch 1, of
+3 x 224 x 224 float32.
 PyTorch runs networks written in torch.nn with in-place ReLU, contiguous (eager) and channels-last
 (last). ratio: ours to the lower of theirs, below 1 flambeau needs less; net: the same after
 subtracting from each what a process needs that only imports the library.
@@ -16,15 +17,16 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 NAMES = ["vgg16", "resnet50"]
-SHAPES = {"training": (8, 3, 224, 224), "inference": (1, 3, 224, 224)}
-STEPS = 3
+TRAINING = 8, 3, 224, 224
+SHAPES = {"training": TRAINING, "recorded": TRAINING, "inference": (1, 3, 224, 224)}
+STEPS = 4
 
 
 def ours(name, work):
     """Run the work with flambeau; the number of parameters."""
     import numpy as np
 
-    from flambeau import nn
+    from flambeau import nn, nngraph
     from flambeau.zoo import models
 
     net = models.build(name)
@@ -32,13 +34,14 @@ def ours(name, work):
     if work == "inference":
         net.eval()(x)
     else:
+        net = nngraph.Recorded(net) if work == "recorded" else net
         net.train().want_dx = False
         net.backward_once = True  # as in PyTorch
         target = np.arange(len(x))
         loss, sgd = nn.CrossEntropyLoss(), nn.optim.SGD(net, lr=1e-3, momentum=0.9)
         for _ in range(STEPS):
-            y = net(x)
             net.zero_grad()
+            y = net(x)
             net.backward(x, loss.backward(y, target))
             sgd.step()
     return sum(p.size for p in net.parameters())

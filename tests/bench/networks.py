@@ -98,8 +98,8 @@ def our_step(net, x, target):
     loss, sgd = nn.CrossEntropyLoss(), nn.optim.SGD(net, lr=1e-3, momentum=0.9)
 
     def run():
-        y = net(x)
         net.zero_grad()
+        y = net(x)
         net.backward(x, loss.backward(y, target))
         sgd.step()
 
