@@ -73,10 +73,8 @@ class Recorded(nn.Module):
     """
 
     def __init__(self, network):
-        other = unfit(network.modules(), KINDS)
-        self.need(other is None, f"every module must be of a kind in KINDS — {other!r} is not")
-        moving = [m for m in network.find(NORMS) if m.momentum is None]
-        self.need(not moving, "a norm's momentum must be a number", norms=moving)
+        reason = misfit(network)
+        self.need(reason is None, reason)
         self.network = network
 
     @property
@@ -152,9 +150,9 @@ class Recorded(nn.Module):
 
     def _record(self, package, xs):
         network = self.network
-        other = unfit(network.modules(), KINDS)
-        if other is not None:
-            raise package.Refused(f"{other!r} is not known to run the same kernels every time")
+        reason = misfit(network)
+        if reason is not None:
+            raise package.Refused(reason)
         norms = [m for m in network.find(NORMS) if m.num_batches_tracked is not None]
         before = [m.num_batches_tracked for m in norms]
         gradients = [g for g in network.gradients() if g is not None]
@@ -206,6 +204,17 @@ class Recorded(nn.Module):
     def clear_state(self):
         vars(self).pop("_made", None)
         return super().clear_state()
+
+
+def misfit(network):
+    """Why a network's steps may call other kernels next time, or None."""
+    other = unfit(network.modules(), KINDS)
+    if other is not None:
+        return f"every module must be of a kind in nngraph.recorded.KINDS — got {other!r}"
+    for norm in network.find(NORMS):
+        if norm.momentum is None:  # the mean over all batches moves less with each
+            return f"a norm's momentum must be a number — got {norm!r}"
+    return None
 
 
 def _arrays(y, package):

@@ -282,6 +282,53 @@ def test_what_is_changed_is_seen():
     assert "ReLU" in fast.refused
 
 
+def test_a_mean_over_all_batches_is_not_recorded():
+    fast, own = pair(residual)
+    for seed in range(4):
+        agree(fast, own, images(seed))
+    assert recorded(fast)
+    for net in (fast.network, own):
+        net.find(nn.BatchNorm2d)[1].momentum = None
+    for seed in range(4):
+        agree(fast, own, images(seed))
+    assert not recorded(fast) and "momentum must be a number" in fast.refused
+
+
+def test_weights_that_could_not_be_written_to_are_read_anew():
+    fast, own = pair(plain)
+    for layer in fast.network.find((nn.Conv2d, nn.Linear)):
+        layer.weight = layer.weight.copy()
+        layer.weight.flags.writeable = False
+    for seed in range(4):
+        agree(fast, own, images(seed))
+    assert recorded(fast)
+    for layer in fast.network.find((nn.Conv2d, nn.Linear)):
+        layer.weight.flags.writeable = True
+        layer.weight *= 1.5
+        layer.weight.flags.writeable = False
+    for layer in own.find((nn.Conv2d, nn.Linear)):
+        layer.weight = layer.weight * 1.5
+    agree(fast, own, images(4))
+    assert fast.saved is not None  # it was a recorded step
+
+
+def test_weights_in_any_memory_order():
+    fast, own = pair(plain)
+    for net in (fast.network, own):
+        for layer in net.find((nn.Conv2d, nn.Linear)):
+            layer.weight = np.asfortranarray(layer.weight)
+    for seed in range(5):
+        agree(fast, own, images(seed))
+        move(fast.network), move(own)
+    assert recorded(fast)
+    for net in (fast.network, own):
+        layer = net.find(nn.Conv2d)[1]
+        layer.weight = layer.weight[::-1]
+    for seed in range(4):
+        agree(fast, own, images(seed))
+    assert fast.refused == "an array runs backwards in memory"
+
+
 def test_a_change_between_forward_and_backward_is_seen():
     fast, own = pair(residual)
     x, dy = images(0), np.ones((2, 7), "f4")
@@ -393,9 +440,9 @@ def test_wrong_gradients_are_named():
 
 def test_modules_that_may_compute_otherwise_are_named():
     net = nn.Sequential(nn.Linear(3, 4), nn.Softplus())
-    with pytest.raises(ValueError, match=r"KINDS — Softplus\(\) is not"):
+    with pytest.raises(ValueError, match=r"recorded.KINDS — got Softplus\(\)"):
         nngraph.Recorded(net)
-    with pytest.raises(ValueError, match="momentum must be a number"):
+    with pytest.raises(ValueError, match="momentum must be a number — got BatchNorm1d"):
         nngraph.Recorded(nn.Sequential(nn.BatchNorm1d(3, momentum=None)))
 
 

@@ -82,8 +82,7 @@ class Arena:
             self.more.append((owner, size))
             return ffi.gc(owner, lambda _: None)  # it stays the arena's
         self.living[offset] = size
-        place = ffi.gc(self.base + offset, lambda _: self.living.pop(offset, None))
-        return place
+        return ffi.gc(self.base + offset, lambda _: self.living.pop(offset, None))
 
     def block_of(self, place):
         """(start, bytes) of the living array at an address, or None."""

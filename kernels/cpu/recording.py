@@ -35,9 +35,9 @@ class Recording:
         self.lock = threading.Lock()
         probes = drawn(xs, 0)
         expected = function(*probes)  # now whatever is kept, packed weights, is there
-        with Tape(Watched()) as draft:
+        with Tape(Watched(), True) as draft:
             part = draft.part(function, probes)
-        self.tape = Tape(Arena(draft.lives(part)))
+        self.tape = Tape(Arena(draft.lives(part)), True)
         with self.tape:
             self.part = self.tape.part(function, xs)
         self.tape.renew(self.part)
@@ -81,10 +81,10 @@ class Passes:
             dys, others = drawn(ys, 1), drawn(ys, 2)
             expected = [*ys, *backward(probes, dys)]
             changed = trial.end()
-            with Tape(Watched()) as draft:
+            with Tape(Watched(), False) as draft:
                 part = draft.part(forward, probes)
                 draft.part(lambda *dys: backward(probes, dys), dys)
-            self.tape = Tape(Arena(draft.lives(part)))
+            self.tape = Tape(Arena(draft.lives(part)), False)
             del draft, part
             start = stream()[1]
             with self.tape:

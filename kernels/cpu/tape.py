@@ -32,14 +32,15 @@ class Part:
 class Tape:
     """Functions of arrays, one after another, that can be run again in this order.
 
-    arena: where their arrays lie.
-    with Tape(arena) as tape: part = tape.part(function, xs) writes one down, and
+    arena: where their arrays lie. fixed: True where arrays that cannot be written to stay as they
+    are, and what was made of them once serves every run.
+    with Tape(arena, fixed) as tape: part = tape.part(function, xs) writes one down, and
     tape.run(part, xs) runs it.
     Raises Refused where an input is not one block of memory, and an output is part of an input.
     """
 
-    def __init__(self, arena):
-        self.arena = arena
+    def __init__(self, arena, fixed):
+        self.arena, self.fixed = arena, fixed
         self.parts = []
         self.starts = []  # (address, bytes) of what is elsewhere in each run, when it was written
         self.now = []  # and their addresses in the last run
@@ -100,14 +101,24 @@ class Tape:
 
     def assign(self, to, x):
         """to[...] = x, as memory.assign does, written down."""
-        self._run(np.copyto, [_view(a) if isinstance(a, np.ndarray) else a for a in (to, x)])
+        self._run(np.copyto, [self._view(a) if isinstance(a, np.ndarray) else a for a in (to, x)])
 
     def place(self, a):
+        """Where an array is, as an argument of a kernel."""
+        return ffi.cast(native.PLAIN[a.dtype], self._lasting(a))
+
+    def _lasting(self, a):
         """Where an array is. Those that are neither inputs nor the arena's live from now on."""
         start = _start(a)
         if not self._inside(start) and not self.arena.block_of(start):
             self.kept.append(a)
-        return ffi.cast(native.PLAIN[a.dtype], start)
+        return start
+
+    def _view(self, a):
+        """An array without its owner: the memory may be given to others when that dies."""
+        if min(a.strides, default=0) < 0:
+            raise Refused("an array runs backwards in memory")
+        return _at(a.shape, a.dtype, a.strides, self._lasting(a))
 
     def _passed(self, a):
         if isinstance(a, list):
@@ -184,11 +195,6 @@ def _address(pointer):
 
 def _start(x):
     return x.__array_interface__["data"][0]
-
-
-def _view(x):
-    """x without its owner: the memory may be given to others when x dies."""
-    return _at(x.shape, x.dtype, x.strides, _start(x))
 
 
 def _at(shape, dtype, strides, start):

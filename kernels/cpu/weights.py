@@ -58,9 +58,10 @@ def kept(w, key, make):
 
     So what is trained, and other at every step, takes no memory between its uses, and after a while
     most uses do not even look whether it is the same. What is recorded makes it anew at each run,
-    unless the weights cannot change.
+    unless the weights cannot change and are said to be fixed.
     """
-    if native.recorder is not None and native.recorder.is_mine() and not cannot_change(w):
+    tape = native.recorder
+    if tape is not None and tape.is_mine() and not (tape.fixed and cannot_change(w)):
         return make(layout.arranged(w, False))
     owner, identity = owner_of(w)
     entry = _kept.get(identity)
