@@ -11,7 +11,8 @@ from flambeau.kernels.reference.conv import output_size
 
 NAMES = "patches", "depthwise", "direct", "winograd2", "winograd4", "winograd6"
 
-# Costs in multiply-adds of a full matrix product, measured on Zen 4 with AVX-512 and AVX2.
+# Costs in multiply-adds of a full matrix product, measured with AVX2; those of smaller tiles than 6
+# with AVX-512 too.
 PRODUCT = 1.1  # of a multiply-add between points
 TRANSFORM = {2: 8, 4: 12, 6: 18}  # of a point of a tile and a channel, in or out
 WEIGHT = 10  # of reading a weight: memory does not get faster with the two threads assumed
