@@ -1,5 +1,7 @@
 """Arrays made, copied, joined and taken apart: C kernels where images are joined by channel."""
 
+import contextlib
+
 import numpy as np
 
 from flambeau.kernels.cpu import layout, memory, native
@@ -15,6 +17,21 @@ def empty(like, shape, dtype):
 def contiguous(x):
     """x in C order and at an address that C can read: itself when it is, else a copy."""
     return layout.arranged(x, False)
+
+
+def readable(x):
+    """The same; None stays None."""
+    return None if x is None else contiguous(x)
+
+
+@contextlib.contextmanager
+def in_place(*arrays):
+    """What C can write to for these arrays: they themselves, or copies that go back; Nones stay."""
+    found = [a if native.writes(a) else memory.copy(a) for a in arrays]
+    yield found
+    for a, written in zip(arrays, found, strict=True):
+        if written is not a:
+            memory.assign(a, written)
 
 
 def copy(x):

@@ -1,6 +1,7 @@
 """Statistics of channels that lie innermost in memory: x is (rows, c)."""
 
 from flambeau.kernels.cpu import layout, memory, native
+from flambeau.kernels.cpu.arrays import in_place
 
 _PART = 32768  # values: few enough that all threads have work
 _MOST_PARTS = 64
@@ -9,12 +10,9 @@ _MOST_PARTS = 64
 def add_sums(x, dy, dw, db, rows, c, negative):
     """db += Σ dy and dw += Σ dy x, or Σ dy x over x ≤ 0 (negative), of each column"""
     work, parts = workspace(rows, c)
-    sums = [a if a is None or a.flags.carray else memory.copy(a) for a in (dw, db)]
     options = rows, c, parts, negative
-    native.call("add_column_sums", layout.block(x), layout.block(dy), *sums, work, *options)
-    for total, a in zip(sums, (dw, db), strict=True):
-        if total is not a:
-            memory.assign(a, total)
+    with in_place(dw, db) as sums:
+        native.call("add_column_sums", layout.block(x), layout.block(dy), *sums, work, *options)
 
 
 def workspace(rows, c):

@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from flambeau.kernels.cpu import conv_algorithm, conv_last, memory, native, weights
-from flambeau.kernels.cpu.arrays import contiguous
+from flambeau.kernels.cpu.arrays import contiguous, readable
 from flambeau.kernels.cpu.conv import conv2d_fused, limits_of
 from flambeau.kernels.cpu.layout import channels_last
 from flambeau.kernels.reference.conv import output_size
@@ -60,7 +60,7 @@ def _packed(ws, bs, bounds, pointwise):
     ]
     found = []
     for w, maker, b, limits in zip(ws, makers, bs, bounds, strict=False):
-        found += [weights.kept(w, *maker), None if b is None else contiguous(b), _range(*limits)]
+        found += [weights.kept(w, *maker), readable(b), _range(*limits)]
     return found + [None] * (9 - len(found))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from flambeau.kernels.cpu import memory, native, weights
 from flambeau.kernels.cpu.arrays import contiguous
-from flambeau.kernels.cpu.layout import arranged, channels_last
+from flambeau.kernels.cpu.layout import arranged, channels_last, simple
 
 WINDOWS = 98  # of a task: what they read stays in the second-level cache
 STRIP = 60_000  # numbers of a copied strip, for the same reason
@@ -115,11 +115,6 @@ def one_line(shape, strides):
     n, _, h, w = shape
     image, _, row, column = strides
     return (h == 1 or row == w * column) and (n == 1 or image == h * w * column)
-
-
-def simple(x):
-    """True when the kernels can address x: its strides are whole numbers of elements, none < 0."""
-    return x.flags.aligned and min(x.strides) >= 0 and all(s % x.itemsize == 0 for s in x.strides)
 
 
 def steps(x):

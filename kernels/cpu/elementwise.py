@@ -2,7 +2,7 @@
 
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import columns, layout, native
-from flambeau.kernels.cpu.arrays import contiguous
+from flambeau.kernels.cpu.arrays import readable
 
 
 def add(xs):
@@ -61,7 +61,7 @@ def channel_scale(x, w, b):
     """y = w x + b in each channel"""
     if not native.takes(x, w, b):
         return reference.channel_scale(x, w, b)
-    w, b = (None if a is None else contiguous(a) for a in (w, b))
+    w, b = readable(w), readable(b)
     (x,), sizes = layout.by_channel(x)
     y = layout.empty_like(x)
     native.call("channel_scale", layout.block(x), w, b, layout.block(y), *sizes)

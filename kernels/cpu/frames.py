@@ -2,7 +2,7 @@
 
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import layout, memory, native
-from flambeau.kernels.cpu.arrays import contiguous
+from flambeau.kernels.cpu.arrays import contiguous, readable
 
 
 def frames(x, count, taps, stride, padding, dilation):
@@ -30,6 +30,6 @@ def frames_sum(y, b, n, depth, taps, stride, padding, dilation):
     y = layout.arranged(y, last)
     x = memory.empty((n, depth, h, w, c) if last else (n, c, depth, h, w), y.dtype)
     sizes = n, c, depth, h * w, len(y) // max(1, n), taps, stride, padding, dilation
-    b = None if b is None else contiguous(b)
+    b = readable(b)
     native.call("frames_sum_last" if last else "frames_sum", layout.block(y), b, x, *sizes)
     return x.transpose(0, 4, 1, 2, 3) if last else x

@@ -112,20 +112,23 @@ def assign(y, x):
         memory.assign(y, 0 if x is None else x)
         return
     n, c, h, w = y.shape
-    sizes = [n, h, w, c, *(() if x is None else steps(x)), *[0] * 3 * (x is None), *steps(y)]
+    sizes = [n, h, w, c, *(_steps(y if x is None else x)), *_steps(y)]
     place = None if x is None else native.address(x)
     native.call("copy_pixels", np.empty(1, y.dtype), place, native.address(y), np.array(sizes))
 
 
 def _pixels(x):
     """True for images that C can address, of floats, in each pixel one beside the other."""
-    if x.ndim != 4 or not x.size or x.strides[1] != x.itemsize or not x.flags.aligned:
-        return False
-    fits = min(x.strides) >= 0 and all([s % x.itemsize == 0 for s in x.strides])
-    return fits and native.takes(x)
+    beside = x.ndim == 4 and x.size > 0 and x.strides[1] == x.itemsize
+    return beside and simple(x) and native.takes(x)
 
 
-def steps(x):
+def simple(x):
+    """True when the kernels can address x: its strides are whole numbers of elements, none < 0."""
+    return x.flags.aligned and min(x.strides) >= 0 and all(s % x.itemsize == 0 for s in x.strides)
+
+
+def _steps(x):
     """The numbers from an image, a row and a column to the next."""
     image, _, row, column = x.strides
     return image // x.itemsize, row // x.itemsize, column // x.itemsize

@@ -11,7 +11,7 @@ import numpy as np
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import memory, native, weights
 from flambeau.kernels.cpu.activation import relu_backward
-from flambeau.kernels.cpu.arrays import contiguous
+from flambeau.kernels.cpu.arrays import contiguous, in_place, readable
 
 FEW_ROWS = 8  # of linear.c
 PARALLEL_ABOVE = 200_000  # multiply-adds
@@ -33,7 +33,7 @@ def _linear(x, w, b, relu):
     y = memory.empty((*x.shape[:-1], len(w)), x.dtype)
     n, (o, i) = y.size // len(w), w.shape
     x, w = contiguous(x), contiguous(w)
-    b = None if b is None else contiguous(b)
+    b = readable(b)
     if 0 < n <= FEW_ROWS:
         native.call("linear_few", x, w, b, y, n, i, o)
     elif n and n * i * o <= SMALL:
@@ -62,16 +62,11 @@ def linear_backward(x, dy, w, dw, db, want_dx):
         return _backward_small(x, None, dy, w, dw, db, want_dx)
     x, dy, w = contiguous(x), contiguous(dy), contiguous(w)
     n, (o, i) = dy.size // len(w), w.shape
-    if n and dw is not None:
-        total = dw if dw.flags.carray else memory.copy(dw)
-        product(dy.reshape(n, o).T, x.reshape(n, i), total, True)
-        if total is not dw:
-            memory.assign(dw, total)
-    if n and db is not None:
-        total = db if db.flags.carray else memory.copy(db)
-        native.call("row_sum", dy, total, n, o, True)
-        if total is not db:
-            memory.assign(db, total)
+    with in_place(dw, db) as (weights_sum, row_sum):
+        if n and dw is not None:
+            product(dy.reshape(n, o).T, x.reshape(n, i), weights_sum, True)
+        if n and db is not None:
+            native.call("row_sum", dy, row_sum, n, o, True)
     if not want_dx:
         return None
     dx = memory.empty(x.shape, x.dtype)
@@ -91,12 +86,12 @@ def _few(dy, w, dw, db):
     """True where linear_small.c is best, and can add to the gradients in place."""
     if not 0 < dy.size * w.shape[1] <= SMALL:
         return False
-    return (dw is None or dw.flags.carray) and (db is None or db.flags.carray)
+    return native.writes(dw, db)
 
 
 def _backward_small(x, y, dy, w, dw, db, want_dx):
     x, dy, w = contiguous(x), contiguous(dy), contiguous(w)
-    y = None if y is None else contiguous(y)
+    y = readable(y)
     n, (o, i) = dy.size // len(w), w.shape
     dx = memory.empty(x.shape, x.dtype) if want_dx else None
     work = memory.empty(max(n, o) * (i + WIDEST) + n * o, x.dtype)

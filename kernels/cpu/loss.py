@@ -6,7 +6,7 @@ import numpy as np
 
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import memory, native
-from flambeau.kernels.cpu.arrays import contiguous
+from flambeau.kernels.cpu.arrays import readable
 
 _CHUNK = 4096  # so many squares are added in the arrays' own precision, the rest in float64
 
@@ -31,7 +31,7 @@ def nll_loss_backward(x, target, weight, ignore_index, scale):
         return reference.nll_loss_backward(x, target, weight, ignore_index, scale)
     dx = memory.empty(x.shape, x.dtype)
     dx.fill(0)
-    target, weight = _contiguous(target), _contiguous(weight)
+    target, weight = readable(target), readable(weight)
     native.call("nll_loss_backward", dx, target, weight, *_sizes(x), ignore_index, scale)
     return dx
 
@@ -54,7 +54,7 @@ def cross_entropy_backward(x, target, weight, ignore_index, smoothing, scale):
     """dx = scale · (softmax(x) Σ share − share)"""
     if not native.takes(x, weight):
         return reference.cross_entropy_backward(x, target, weight, ignore_index, smoothing, scale)
-    x, target, weight = _contiguous(x), _contiguous(target), _contiguous(weight)
+    x, target, weight = readable(x), readable(target), readable(weight)
     dx, options = memory.empty(x.shape, x.dtype), (ignore_index, smoothing, scale)
     native.call("cross_entropy_backward", x, dx, target, weight, *_sizes(x), *options)
     return dx
@@ -64,7 +64,7 @@ def mse_loss(x, target):
     """Σ (x − target)²"""
     if not native.takes(x, target):
         return reference.mse_loss(x, target)
-    x, target = _contiguous(x), _contiguous(target)
+    x, target = readable(x), readable(target)
     sums = np.empty(-(-x.size // _CHUNK), x.dtype)
     native.call("squared_errors", x, target, sums, x.size, _CHUNK)
     return float(sums.sum(dtype=np.float64))
@@ -74,7 +74,7 @@ def mse_loss_backward(x, target, scale):
     """dx = 2 · scale · (x − target)"""
     if not native.takes(x, target):
         return reference.mse_loss_backward(x, target, scale)
-    x, target = _contiguous(x), _contiguous(target)
+    x, target = readable(x), readable(target)
     dx = memory.empty(x.shape, x.dtype)
     native.call("mse_loss_backward", x, target, dx, x.size, scale)
     return dx
@@ -82,15 +82,11 @@ def mse_loss_backward(x, target, scale):
 
 def _places(name, x, target, weight, *options):
     """The losses of all places, and the sums of the losses and of the weights, in float64."""
-    x, target, weight = _contiguous(x), _contiguous(target), _contiguous(weight)
+    x, target, weight = readable(x), readable(target), readable(weight)
     losses, weights = (memory.empty(target.shape, x.dtype) for _ in range(2))
     totals = np.empty(2)
     native.call(name, x, target, weight, losses, weights, totals, *_sizes(x), *options)
     return losses, tuple(totals.tolist())
-
-
-def _contiguous(x):
-    return None if x is None else contiguous(x)
 
 
 def _sizes(x):

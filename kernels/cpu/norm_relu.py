@@ -2,8 +2,9 @@
 
 from flambeau.kernels.cpu import columns, layout, memory, native, weights
 from flambeau.kernels.cpu.activation import relu, relu_backward
+from flambeau.kernels.cpu.arrays import readable
 from flambeau.kernels.cpu.elementwise import add
-from flambeau.kernels.cpu.normalization import batch_norm, batch_norm_backward, readable
+from flambeau.kernels.cpu.normalization import batch_norm, batch_norm_backward
 
 
 def batch_norm_relu(x, other, w, b, running_mean, running_var, momentum, eps):

@@ -2,7 +2,7 @@
 
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import columns, layout, memory, native
-from flambeau.kernels.cpu.arrays import contiguous
+from flambeau.kernels.cpu.arrays import readable
 
 
 def batch_norm(x, w, b, running_mean, running_var, momentum, eps, training):
@@ -24,11 +24,6 @@ def batch_norm(x, w, b, running_mean, running_var, momentum, eps, training):
         running = map(readable, running)
         native.call("batch_norm", *arrays, *running, n, c, s, eps)
     return y, mean, inv_std
-
-
-def readable(w):
-    """w as C reads it, in C order; None stays None."""
-    return None if w is None else contiguous(w)
 
 
 def batch_norm_backward(x, dy, w, dw, db, mean, inv_std, training, want_dx):

@@ -36,4 +36,4 @@ def _sizes(arrays):
 def _takes(*lists):
     """True for arrays of one dtype that C knows, contiguous and writeable: they change in place."""
     arrays = [a for arrays in lists for a in arrays]
-    return native.takes(*arrays) and all([a.flags.carray for a in arrays])
+    return native.takes(*arrays) and native.writes(*arrays)

@@ -4,7 +4,7 @@ import numpy as np
 
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import memory, native
-from flambeau.kernels.cpu.arrays import contiguous
+from flambeau.kernels.cpu.arrays import contiguous, readable
 from flambeau.kernels.cpu.linear import product
 from flambeau.kernels.reference.recurrent import zeros_for
 
@@ -93,7 +93,7 @@ def rnn_backward(x, h0, w_ih, w_hh, y, dy, dh, dw_ih, dw_hh, db_ih, db_hh, relu,
 def _forward(cell, h0, c0, w_hh, b, b_hidden, gates, hidden, y, c, reverse):
     """Fill gates (they hold W_ih x), y and what else the cell has."""
     h0, w_hh = contiguous(h0), contiguous(w_hh)
-    c0 = None if c0 is None else contiguous(c0)
+    c0 = readable(c0)
     arrays = h0, c0, w_hh, b, b_hidden, gates, hidden, y, c
     native.call("recurrent", *arrays, cell, *y.shape, reverse, *_work(y, w_hh, cell, 0))
 
@@ -101,7 +101,7 @@ def _forward(cell, h0, c0, w_hh, b, b_hidden, gates, hidden, y, c, reverse):
 def _backward(cell, h0, c0, w_hh, y, c, gates, hidden, dy, dh, dc, da, da_hidden, reverse):
     """Fill da, and da_hidden of a GRU; dh and dc become the gradients of the initial state."""
     h0, w_hh, dy = (contiguous(a) for a in (h0, w_hh, dy))
-    c0 = None if c0 is None else contiguous(c0)
+    c0 = readable(c0)
     arrays = h0, c0, w_hh, y, c, gates, hidden, dy, dh, dc, da, da_hidden
     native.call("recurrent_backward", *arrays, cell, *y.shape, reverse, *_work(y, w_hh, cell, 1))
 
