@@ -1,10 +1,10 @@
 """A network wired from nodes."""
 
-from flambeau import kernels, nn
+from flambeau import nn
 from flambeau.nn import saving
-from flambeau.nn.container import as_it_is, overlapping, spent, taken
-from flambeau.nn.containers import add_tables
+from flambeau.nn.container import overlapping, spent, taken
 from flambeau.nn.module import Arguments
+from flambeau.nngraph.gradients import assembled, beside
 from flambeau.nngraph.joining import joints
 from flambeau.nngraph.wiring import Step, names, nodes, part, reachable
 
@@ -177,7 +177,7 @@ class Graph(nn.Module):
                     arrived[parent].append((path, dx))
         if not self.want_dx:
             return None
-        dx = tuple(_assemble(values[slot], arrived[slot]) for slot in self.ins)
+        dx = tuple(assembled(values[slot], arrived[slot]) for slot in self.ins)
         return dx if len(dx) > 1 else dx[0]
 
     def _wanted(self):
@@ -193,7 +193,7 @@ class Graph(nn.Module):
 
     def _joint_back(self, slot, values, joint, arrived, wanted):
         """(slot, path) and gradient of each value that a joint used."""
-        dy = _assemble(values[slot], arrived)
+        dy = assembled(values[slot], arrived)
         try:
             return joint.backward(self, values, values[slot], dy, wanted)
         except Exception as error:
@@ -208,17 +208,17 @@ class Graph(nn.Module):
         module.backward_once = self.backward_once
         if slot in states:
             module.put_saved(states[slot])
-        dy = _assemble(values[slot], arrived[slot])
+        dy = assembled(values[slot], arrived[slot])
         if slot in replaced:
             x = (dy,) * len(step.inputs) if module.from_shape else values[slot]
         else:
             x = self._input(values, step)
-        beside = self._beside(step, module, x, arrived, wanted)
+        before = beside(step, module, x, arrived, wanted)
         try:
-            if beside is None:
+            if before is None:
                 dx = module.backward(x, dy)
             else:
-                dx = module.backward_sum(x, dy, beside.pop()[1])
+                dx = module.backward_sum(x, dy, before.pop()[1])
         except Exception as error:
             self._at(error, step.name)
             raise
@@ -229,18 +229,6 @@ class Graph(nn.Module):
         if dx is None:
             return (None,) * len(step.inputs)
         return dx if len(step.inputs) > 1 else (dx,)
-
-    def _beside(self, step, module, x, arrived, wanted):
-        """Where the gradient is that came to a convolution's input x before, if it is just one: the
-        convolution's own is added to it in one step. Else None."""
-        if not as_it_is(module, nn.Conv2d):
-            return None
-        ((parent, path),) = step.inputs
-        came = arrived[parent]
-        if path or not wanted[parent] or len(came) != 1:
-            return None
-        ((path, gradient),) = came
-        return None if path or gradient.shape != x.shape else came
 
     def _at(self, error, name):
         """Note on an error which step it passed."""
@@ -386,19 +374,3 @@ class Graph(nn.Module):
 
 def _places(pairs):
     return tuple((slot, tuple(path)) for slot, path in pairs)
-
-
-def _assemble(value, arrived):
-    """The gradient of a value from what its consumers sent: parts put together, zeros elsewhere."""
-    whole = [gradient for path, gradient in arrived if not path]
-    if not isinstance(value, tuple):
-        return (
-            add_tables(whole) if whole else kernels.of(value).zeros(value, value.shape, value.dtype)
-        )
-    if len(whole) < len(arrived) or not whole:
-        parts = [
-            [(path[1:], g) for path, g in arrived if path and path[0] == i]
-            for i in range(len(value))
-        ]
-        whole.append(tuple(_assemble(v, part) for v, part in zip(value, parts, strict=True)))
-    return add_tables(whole)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from flambeau import nn, nngraph
+from flambeau.nngraph import graph as graph_module
 
 from test_modules import close, flat, gradient, move, put
 
@@ -261,8 +262,8 @@ def test_convolutions_add_their_gradient_to_one_that_came_before(uses, monkeypat
     net = nngraph.Graph(x, [*ys, nn.Sigmoid()(h)])
     image = np.random.default_rng(0).normal(size=(2, 4, 6, 6)).astype("f4")
     found = []
-    for beside in nngraph.Graph._beside, lambda *_: None:
-        monkeypatch.setattr(nngraph.Graph, "_beside", beside)
+    for beside in graph_module.beside, lambda *_: None:
+        monkeypatch.setattr(graph_module, "beside", beside)
         net.zero_grad()
         dys = tuple(2 * y for y in net(image))
         found.append([net.backward(image, dys), *map(np.copy, net.gradients())])
