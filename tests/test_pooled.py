@@ -7,6 +7,7 @@ from flambeau import kernels, nn, nngraph
 from flambeau.kernels import reference
 
 from test_modules import close, flat, move, put
+from test_optimize import kinds
 
 HALVES = (2, 2), (2, 2), (0, 0), (1, 1)
 BOUNDS = [(None, None), (0.0, None), (-0.5, 6.0)]
@@ -14,10 +15,6 @@ BOUNDS = [(None, None), (0.0, None), (-0.5, 6.0)]
 
 def draw(*shape, dtype="f4"):
     return np.random.default_rng(2).normal(size=shape).astype(dtype)
-
-
-def kinds(graph):
-    return [type(module).__name__ for module in graph.named.values()]
 
 
 SHAPES = [  # x, number of results, padding

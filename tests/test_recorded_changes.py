@@ -1,9 +1,10 @@
 """What is changed in a network is seen by the recordings of its steps."""
 
 import numpy as np
-from test_recorded import agree, images, move, pair, plain, recorded, residual, same, step
 
 from flambeau import nn
+
+from test_recorded import agree, images, move, pair, plain, recorded, residual, same, step
 
 
 def test_what_is_changed_is_seen():
