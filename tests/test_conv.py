@@ -205,6 +205,28 @@ def test_the_error_of_each_gradient_is_within_what_is_stated(name, last, shape, 
         assert abs(a - b).max() / abs(b).max() < ERRORS[name]
 
 
+@pytest.mark.parametrize("name", ["winograd2", "winograd4", "winograd6"])
+@pytest.mark.parametrize("c, k", [(8, 16), (20, 19), (41, 50)])
+def test_gradients_of_weights_over_many_tiles_are_the_same_by_any_threads(name, c, k):
+    algorithm = pytest.importorskip("flambeau.kernels.cpu.conv_algorithm")
+    cpu, before, options = kernels.package("cpu"), kernels.get_num_threads(), ((1, 1),) * 3
+    x, dy, found = draw(5, c, 61, 35), draw(5, k, 61, 35), []
+    try:
+        for threads in (1, 2, 3):
+            kernels.set_num_threads(threads)
+            dw = np.zeros((k, c, 3, 3), "f4")
+            with algorithm.use(name):
+                cpu.conv2d_backward(x, dy, dw, dw, None, None, *options, 1, False)
+            found.append(dw)
+    finally:
+        kernels.set_num_threads(before)
+    exact = np.zeros(dw.shape)
+    wide = x.astype("f8"), dy.astype("f8"), exact
+    reference.conv2d_backward(*wide, exact, None, None, *options, 1, False)
+    assert abs(found[0] - exact).max() / abs(exact).max() < ERRORS[name]
+    assert all((dw == found[0]).all() for dw in found)
+
+
 @pytest.mark.parametrize("weights, groups", [((30, 24, 3, 5), 1), ((40, 12, 2, 3), 2)])
 @pytest.mark.parametrize("stride", [(1, 1), (2, 1), (2, 3)])
 @pytest.mark.parametrize("dilation", [(1, 1), (2, 1), (3, 2)])

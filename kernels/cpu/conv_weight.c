@@ -42,7 +42,7 @@ static void strip_product(const struct conv_last *s, const struct strip *t, cons
       i64 rows = panel_row(s->k, g) - row;
       struct stream next = {left, 0, 1};
       if (fetching) next = next_stream(fetching);
-      outer_tile(rows, vectors, runs, next, add, sums + i * cut->panel + row * cut->pitch,
+      outer_tile(rows, vectors, &runs, next, add, sums + i * cut->panel + row * cut->pitch,
                  cut->pitch);
       row += rows, runs.left += left_numbers(pixels);
     }

@@ -69,11 +69,12 @@ INLINE void outer_rows(const int rows, const int vectors, struct runs r, struct 
     }
 }
 
-static void outer_tile(i64 rows, i64 vectors, struct runs r, struct stream next, int add, real *to,
-                       i64 pitch) {
-#define CASE(r_)                                               \
-  case 2 * r_: outer_rows(r_, 1, r, next, add, to, pitch); return;    \
-  case 2 * r_ + 1: outer_rows(r_, 2, r, next, add, to, pitch); return;
+/* runs: by address, for what was just stored piece by piece is slow to copy */
+static void outer_tile(i64 rows, i64 vectors, const struct runs *runs, struct stream next, int add,
+                       real *to, i64 pitch) {
+#define CASE(r)                                                      \
+  case 2 * r: outer_rows(r, 1, *runs, next, add, to, pitch); return; \
+  case 2 * r + 1: outer_rows(r, 2, *runs, next, add, to, pitch); return;
   switch (2 * rows + vectors - 1) { EACH_HEIGHT(CASE) }
 #undef CASE
 }

@@ -155,14 +155,16 @@ INLINE void taps_of_points(const int m, const vec *u, const int apart, vec *to, 
   }
   vec c = U(3) + U(4), d = U(3) - U(4);
   if (m == 4) {
-    to[0] = (real)0.25 * U(0) - a / 6 + c / 24;
-    to[step] = d / 12 - b / 6;
-    to[2 * step] = (c - a) / 6 + U(5);
+    const real sixth = (real)1 / 6;
+    to[0] = (real)0.25 * (U(0) + sixth * c) - sixth * a;
+    to[step] = sixth * ((real)0.5 * d - b);
+    to[2 * step] = sixth * (c - a) + U(5);
   } else {
     vec e = U(5) + U(6), f = U(5) - U(6);
-    to[0] = U(0) - 2 * a / 9 + c / 90 + 32 * e / 45;
-    to[step] = d / 45 - 2 * b / 9 + 16 * f / 45;
-    to[2 * step] = 2 * c / 45 - 2 * a / 9 + 8 * e / 45 + U(7);
+    const real p = (real)2 / 9, q = (real)1 / 90;
+    to[0] = U(0) - p * a + q * (c + 64 * e);
+    to[step] = 2 * q * (d + 16 * f) - p * b;
+    to[2 * step] = 4 * q * (c + 4 * e) - p * a + U(7);
   }
 #undef U
 }

@@ -16,8 +16,9 @@ BLOCK = 100_000  # numbers of a block: points and sums that a thread keeps in it
 LARGEST = 100_000  # of a block of the fewest tiles, before threads share one
 COLUMNS = 64  # results of a tile that are summed before they are transformed
 CACHED = 4_000_000  # numbers of weights that may be read again for every block
-DEEP = 50_000  # weights from which their sums no longer stay in the caches
-GRADIENTS = 300_000  # numbers of a block of points of both factors
+DEEP = 128  # tiles of a block for the gradient of weights
+TOGETHER = 4  # groups of its results whose sums lie together: see winograd_weight.c
+TASKS = 8  # of a thread at least for the products of such a block
 SPREAD = 16  # numbers between the rows of points: powers of two apart they fight for cache lines
 
 
@@ -98,26 +99,31 @@ def convolve(x, packed, b, other, limits, k, m, grid, padding):
 
 @functools.lru_cache(maxsize=512)
 def weight_plan(m, shape, strides, k, grid, padding, threads):
-    """What winograd_weight needs to know: sizes, parts of the results, numbers of scratch."""
+    """What winograd_weight.c needs to know: sizes, parts of the results, numbers of scratch."""
     n, c, h, w = shape
-    width, points = weights.panel_width(), (m + 2) ** 2
+    width, points, pitch = weights.panel_width(), (m + 2) ** 2, left_pitch()
     down, across = pieces(grid[0], m), pieces(grid[1], m)
-    tiles = n * down * across
-    deep = 128 if c * k >= DEEP else max(32, GRADIENTS // (points * (c + k)))
-    count = pieces(tiles, pieces(tiles, deep))
-    line = c + SPREAD
-    point = count * line + SPREAD
+    tiles, groups, panels = n * down * across, pieces(k, weights.tile_rows()), pieces(c, width)
+    blocks = pieces(tiles, DEEP)
+    count = pieces(tiles, blocks)
     image, _, row, column = strides
     sizes = [n, c, h, w, k, *grid, *padding, image, row, column, m, down, across]
-    sizes += [count, 1, 1, line, point, threads, points * point, 0]
-    sums = pieces(c, width) * width * k + SPREAD
-    work = points * (point + count * k + threads * c + sums)
-    return np.array(sizes), max(1, min(k // 48, 4)), work
+    sizes += [count, 1, 1, 0, 0, threads, 0, 0]
+    block = points * (panels * (count + 1) * width + groups * (count * pitch + width))
+    parts = max(1, min(groups, pieces(TASKS * threads, panels)))
+    own = points * (TOGETHER * weights.tile_rows() * width + max(c, k))
+    return np.array(sizes), parts, min(blocks, 2) * block + threads * own
+
+
+def left_pitch():
+    """Numbers of a row of the packed left factor: those of a tile, in whole vectors."""
+    lanes = weights.panel_width() // 2
+    return pieces(weights.tile_rows(), lanes) * lanes
 
 
 def takes_gradient(dw):
-    """True when there are enough channels and results to fill vectors."""
-    return min(dw.shape[:2]) >= weights.panel_width() // 2
+    """True when there are enough results and channels to fill vectors."""
+    return dw.shape[0] >= left_pitch() and dw.shape[1] >= weights.panel_width() // 2
 
 
 def add_weight_gradient(x, dy, dw, m, padding):

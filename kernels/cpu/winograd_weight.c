@@ -1,104 +1,241 @@
 /* The gradient of 3 x 3 weights by Winograd's algorithm, run backwards: for each point the product,
-   over the tiles, of the points of dy with those of the inputs; the sums become taps at the end. */
+   over the tiles, of the points of dy with those of the inputs; its sums become the taps'.
 
-enum { SPREAD = 16 };
+   A block of tiles is transformed into packed factors: of the inputs panels of vectors of channels,
+   of dy groups of results. A group by a panel is one tile of registers for each point; the sums of
+   all points stay in the first cache until they are taps. */
+#include "outer_product.h"
+#include "winograd_tiles.h"
 
-/* The points of a tile of dy, zero outside of the grid. */
-INLINE void gradient_of(const int m, const struct winograd *s, const real *dy, i64 tile,
-                        i64 point, real *values) {
+/* What a block's factors need: numbers from one point to the next, and of a panel or a group. One
+   more line of the cache keeps points from fighting for the same ones. */
+struct factors {
+  i64 right_point, right, left_point, left;
+};
+
+static struct factors factors_of(const struct winograd *s) {
+  i64 points = (s->m + 2) * (s->m + 2), right = (s->tiles + 1) * PANEL;
+  i64 left = s->tiles * LEFT_PITCH + PANEL;
+  return (struct factors){right, points * right, left, points * left};
+}
+
+/* The first channel of a vector of so many: the last one overlaps that before. */
+INLINE i64 channel_of(i64 vector, i64 channels) {
+  return min_i64(vector * LANES, channels - LANES);
+}
+
+/* The first number of a group's left factor, whose LEFT_PITCH numbers end with the last result. */
+INLINE i64 left_row(const struct winograd *s, i64 group) {
+  return min_i64(panel_row(s->k, group), s->k - LEFT_PITCH);
+}
+
+/* Fetch the place of the next tile's points. */
+INLINE void fetch_place(const int points, const real *to, i64 apart) {
+#pragma GCC unroll 8
+  for (int i = 0; i < points * points; i++, to += apart) __builtin_prefetch(to, 1);
+}
+
+/* The points of a tile's inputs to (panels, points, tiles, PANEL), from its place there on; border:
+   scratch memory for a tile. */
+INLINE void right_of(const int m, const struct winograd *s, const struct factors *f, const real *x,
+                     i64 tile, real *to, real *border) {
   const int points = m + 2;
   struct spot spot = spot_of(s, tile);
-  i64 rows = min_i64(m, s->grid_h - spot.i), columns = min_i64(m, s->grid_w - spot.j);
-  dy += ((spot.image * s->grid_h + spot.i) * s->grid_w + spot.j) * s->k;
-  for (i64 next = 0; next < s->k; next += LANES) {
-    i64 k = min_i64(next, s->k - LANES); /* the last vector may overlap the one before */
-    vec line[MOST_POINTS], half[MOST_POINTS * MOST_RESULTS];
-#pragma GCC unroll 6
-    for (int i = 0; i < m; i++) {
-#pragma GCC unroll 6
-      for (int j = 0; j < m; j++)
-        line[j] = i < rows && j < columns ? load(dy + (i * s->grid_w + j) * s->k + k) : (vec){0};
-      points_of_results(m, line, 1, half + i * points, 1);
-    }
-#pragma GCC unroll 8
-    for (int j = 0; j < points; j++) {
-      points_of_results(m, half + j, points, line, 1);
-#pragma GCC unroll 8
-      for (int i = 0; i < points; i++) store(values + (i * points + j) * point + k, line[i]);
-    }
+  i64 top = spot.i - s->pad_h, left = spot.j - s->pad_w, row = s->x_row, column = s->x_column;
+  const real *from = x + spot.image * s->x_image + top * row + left * column;
+  if (top < 0 || left < 0 || top + points > s->h || left + points > s->w) {
+    copy_tile(s, x + spot.image * s->x_image, top, left, points, border);
+    from = border, column = s->c, row = points * column;
+  }
+  for (i64 v = 0; v < pieces(s->c, LANES); v++) {
+    if (v % 2 == 0) fetch_place(points, to + v / 2 * f->right + PANEL, f->right_point);
+    input_vector(m, from + channel_of(v, s->c), row, column, f->right_point,
+                 to + v / 2 * f->right + v % 2 * LANES);
   }
 }
 
-static void gradient(const struct winograd *s, const real *dy, i64 tile, i64 point, real *values) {
-  switch (s->m) {
-    case 2: gradient_of(2, s, dy, tile, point, values); return;
-    case 4: gradient_of(4, s, dy, tile, point, values); return;
-    default: gradient_of(6, s, dy, tile, point, values); return;
-  }
-}
-
-/* dw (k, c, 3, 3) += the taps of the sums (points, panels, k, PANEL), for one panel of channels.
-   Numbers between the points keep their lines apart in the caches. */
-INLINE void add_taps(const int m, const struct winograd *s, const real *sums, i64 matrix,
-                     i64 panel, real *dw) {
+/* The points of one vector of a tile of dy, `apart` from each other; what the next tile reads of
+   these results is fetched. */
+INLINE void gradient_vector(const int m, const real *from, i64 row, i64 column, i64 apart,
+                            real *to) {
   const int points = m + 2;
-  for (i64 k = 0; k < s->k; k++)
-    for (i64 c = panel * PANEL; c < min_i64(s->c, (panel + 1) * PANEL); c += LANES) {
-      const real *from = sums + (panel * s->k + k) * PANEL + c % PANEL;
+  vec line[MOST_POINTS], half[MOST_POINTS * MOST_RESULTS];
+#pragma GCC unroll 6
+  for (int j = 0; j < m; j++) {
+    const real *at = from;
+#pragma GCC unroll 6
+    for (int i = 0; i < m; i++, at += row) {
+      line[i] = load(at);
+      __builtin_prefetch(at + m * column);
+    }
+    points_of_results(m, line, 1, half + j, m);
+    from += column;
+    OPAQUE(from);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < points; i++) {
+    points_of_results(m, half + i * m, 1, line, 1);
+#pragma GCC unroll 8
+    for (int j = 0; j < points; j++, to += apart) store(to, line[j]);
+    OPAQUE(to);
+  }
+}
+
+/* A tile of dy at the end of the grid, with zeros beyond: (m, m, k). */
+static void copy_gradient(const struct winograd *s, const real *dy, i64 rows, i64 columns,
+                          real *to) {
+  for (i64 i = 0; i < s->m; i++)
+    for (i64 j = 0; j < s->m; j++, to += s->k)
+      if (i < rows && j < columns)
+        memcpy(to, dy + (i * s->grid_w + j) * s->k, s->k * sizeof(real));
+      else
+        memset(to, 0, s->k * sizeof(real));
+}
+
+/* The points of a tile of dy, zero outside of the grid, to (groups, points, tiles, LEFT_PITCH). */
+INLINE void left_of(const int m, const struct winograd *s, const struct factors *f, const real *dy,
+                    i64 tile, real *to, real *border) {
+  struct spot spot = spot_of(s, tile);
+  i64 rows = s->grid_h - spot.i, columns = s->grid_w - spot.j;
+  i64 column = s->k, row = s->grid_w * column;
+  const real *from = dy + ((spot.image * s->grid_h + spot.i) * s->grid_w + spot.j) * s->k;
+  if (rows < m || columns < m) {
+    copy_gradient(s, from, rows, columns, border);
+    from = border, row = m * column;
+  }
+  for (i64 g = 0; g < pieces(s->k, TILE_ROWS); g++, to += f->left) {
+    fetch_place(m + 2, to + LEFT_PITCH, f->left_point);
+    for (i64 l = 0; l < LEFT_PITCH; l += LANES)
+      gradient_vector(m, from + left_row(s, g) + l, row, column, f->left_point, to + l);
+  }
+}
+
+/* Tile t of a block to its place in both factors. */
+static void pack_tile(const struct winograd *s, const struct factors *f, const real *x,
+                      const real *dy, i64 first, i64 t, real *right, real *left, real *border) {
+  right += t * PANEL, left += t * LEFT_PITCH;
+#define CASE(m)                                          \
+  case m:                                                \
+    right_of(m, s, f, x, first + t, right, border);      \
+    left_of(m, s, f, dy, first + t, left, border);       \
+    return;
+  switch (s->m) { CASE(2) CASE(4) CASE(6) }
+#undef CASE
+}
+
+/* to (LANES, 9) += nine vectors, transposed, for the lanes from the first on */
+INLINE void add_columns(const vec *taps, i64 first, real *to) {
+  int whole = 0;
+  for (; whole + LANES <= 9 && first == 0; whole += LANES) {
+    vec rows[LANES];
+#pragma GCC unroll 16
+    for (int t = 0; t < LANES; t++) rows[t] = taps[whole + t];
+    transpose(rows);
+#pragma GCC unroll 16
+    for (int l = 0; l < LANES; l++) store(to + l * 9 + whole, load(to + l * 9 + whole) + rows[l]);
+  }
+  const real *tap = (const real *)taps;
+  for (i64 l = first; l < LANES; l++)
+    for (int t = whole; t < 9; t++) to[l * 9 + t] += tap[t * LANES + l];
+}
+
+enum { TOGETHER = 4, SUMS = TILE_ROWS * PANEL }; /* groups that read a panel's point in turn */
+
+/* dw (k, c, 3, 3) += the taps of a group's sums (points, …, TILE_ROWS, PANEL). */
+INLINE void add_group_taps(const int m, const struct winograd *s, const real *sums, i64 group,
+                           i64 panel, real *dw) {
+  const int points = m + 2;
+  for (i64 k = panel_row(s->k, group); k < panel_row(s->k, group + 1); k++, sums += PANEL)
+    for (i64 v = 2 * panel; v < min_i64(pieces(s->c, LANES), 2 * panel + 2); v++) {
+      const real *from = sums + v % 2 * LANES;
       vec line[MOST_POINTS], half[3 * MOST_POINTS], taps[9];
+#pragma GCC unroll 8
       for (int i = 0; i < points; i++) {
-        for (int j = 0; j < points; j++) line[j] = load(from + (i * points + j) * matrix);
+#pragma GCC unroll 8
+        for (int j = 0; j < points; j++, from += TOGETHER * SUMS) line[j] = load(from);
         taps_of_points(m, line, 1, half + i, points);
+        OPAQUE(from);
       }
+#pragma GCC unroll 3
       for (int q = 0; q < 3; q++) taps_of_points(m, half + q * points, 1, taps + q, 3);
-      const real *tap = (const real *)taps;
-      real *to = dw + (k * s->c + c) * 9;
-      for (i64 l = 0; l < min_i64(LANES, s->c - c); l++)
-        for (int t = 0; t < 9; t++) to[l * 9 + t] += tap[t * LANES + l];
+      i64 c = channel_of(v, s->c);
+      add_columns(taps, v * LANES - c, dw + (k * s->c + c) * 9);
     }
 }
 
-/* dw += Σ dy x        dy channels-last; `parts`: of the results, for a product; work: points of
-   inputs, points of dy, `threads` tiles of the border, sums */
+/* Fetch piece e of `count` of what a group's taps will be added to. */
+INLINE void fetch_taps(const struct winograd *s, i64 row, i64 rows, i64 panel, i64 e, i64 count,
+                       const real *dw) {
+  i64 lines = PANEL * 9 / LINE, all = rows * lines;
+  for (i64 i = all * e / count; i < all * (e + 1) / count; i++)
+    __builtin_prefetch(dw + ((row + i / lines) * s->c + panel * PANEL) * 9 + i % lines * LINE, 1, 2);
+}
+
+/* dw += what `count` tiles give for groups of results and a panel of channels; sums: scratch memory
+   (points, TOGETHER, TILE_ROWS, PANEL). */
+INLINE void add_groups_of(const int m, const struct winograd *s, const struct factors *f, i64 count,
+                          i64 first, i64 groups, i64 panel, const real *left, const real *right,
+                          real *sums, real *dw) {
+  const int points = (m + 2) * (m + 2);
+  i64 vectors = min_i64(pieces(s->c, LANES) - 2 * panel, 2), end = first + groups;
+  struct runs runs = {1, count, NULL, right + panel * f->right, LEFT_PITCH, 0, PANEL};
+  for (int e = 0; e < points; e++, left += f->left_point, runs.right += f->right_point)
+    for (i64 g = first; g < end; g++) {
+      i64 row = panel_row(s->k, g), rows = panel_row(s->k, g + 1) - row;
+      i64 next = g + 1 < end ? (g + 1) * f->left : first * f->left + f->left_point;
+      runs.left = left + g * f->left + row - left_row(s, g);
+      fetch_taps(s, row, rows, panel, e, points, dw);
+      outer_tile(rows, vectors, &runs, (struct stream){left + next, 2 * LINE, count}, 0,
+                 sums + (e * TOGETHER + g - first) * SUMS, PANEL);
+    }
+  for (i64 g = first; g < end; g++)
+    add_group_taps(m, s, sums + (g - first) * SUMS, g, panel, dw);
+}
+
+/* A part of a block's products: a panel of channels by some groups of results. */
+static void add_part(const struct winograd *s, const struct factors *f, i64 count, i64 part,
+                     i64 parts, i64 panel, const real *left, const real *right, real *sums,
+                     real *dw) {
+  i64 all = pieces(s->k, TILE_ROWS), g = all * part / parts, end = all * (part + 1) / parts;
+  for (i64 groups; g < end; g += groups) {
+    groups = min_i64(end - g, TOGETHER);
+    switch (s->m) {
+      case 2: add_groups_of(2, s, f, count, g, groups, panel, left, right, sums, dw); break;
+      case 4: add_groups_of(4, s, f, count, g, groups, panel, left, right, sums, dw); break;
+      default: add_groups_of(6, s, f, count, g, groups, panel, left, right, sums, dw); break;
+    }
+  }
+}
+
+/* dw += Σ dy x        dy channels-last, at least LANES channels and LEFT_PITCH results
+   parts: of the groups, for a task. work: two blocks' factors, of the inputs and of dy, and a tile
+   of the border for each thread. A thread that has no products left packs the next block. */
 void KERNEL(winograd_weight)(const real *x, const real *dy, real *dw, const i64 *shape, i64 parts,
                              real *work) {
   const struct winograd *s = (const struct winograd *)shape;
-  i64 points = (s->m + 2) * (s->m + 2), all = s->n * s->down * s->across;
-  i64 panels = pieces(s->c, PANEL), groups = pieces(s->k, TILE_ROWS), point = s->tiles * s->k;
-  i64 matrix = panels * s->k * PANEL + SPREAD;
-  real *gradients = work + s->values, *borders = gradients + points * point;
-  real *sums = borders + s->threads * points * s->c;
+  struct factors f = factors_of(s);
+  i64 all = s->n * s->down * s->across, blocks = pieces(all, s->tiles), panels = pieces(s->c, PANEL);
+  i64 right = panels * f.right, block = right + pieces(s->k, TILE_ROWS) * f.left;
 #pragma omp parallel num_threads(s->threads)
   {
-    real *border = borders + omp_get_thread_num() * points * s->c;
-    for (i64 first = 0; first < all; first += s->tiles) {
-      i64 count = min_i64(s->tiles, all - first);
-#pragma omp for schedule(dynamic, 2)
-      for (i64 t = 0; t < count; t++) {
-        input(s, x, first + t, work + t * s->line, border);
-        gradient(s, dy, first + t, point, gradients + t * s->k);
+    i64 borders = min_i64(blocks, 2) * block, points = (s->m + 2) * (s->m + 2);
+    i64 most = points * max_i64(s->c, s->k), own = TOGETHER * points * SUMS;
+    real *sums = work + borders + omp_get_thread_num() * (own + most), *border = sums + own;
+    for (i64 b = 0; b <= blocks; b++) {
+      real *here = work + b % 2 * block, *before = work + (b + 1) % 2 * block;
+      if (b > 0) {
+        i64 count = min_i64(s->tiles, all - (b - 1) * s->tiles);
+#pragma omp for schedule(dynamic) nowait
+        for (i64 task = 0; task < panels * parts; task++)
+          add_part(s, &f, count, task % parts, parts, task / parts, before + right, before, sums,
+                   dw);
       }
-#pragma omp for schedule(dynamic)
-      for (i64 task = 0; task < points * panels * parts; task++) {
-        i64 part = task % parts, panel = task / parts % panels, e = task / parts / panels;
-        i64 vectors = min_i64(pieces(s->c - panel * PANEL, LANES), 2);
-        real *to = sums + e * matrix + panel * s->k * PANEL;
-        struct runs r = {.lines = 1, .count = count, .left_step = s->k, .right_step = s->line,
-                         .right = work + e * s->point + panel * PANEL};
-        for (i64 g = groups * part / parts; g < groups * (part + 1) / parts; g++) {
-          i64 row = panel_row(s->k, g), rows = panel_row(s->k, g + 1) - row;
-          r.left = gradients + e * point + row;
-          outer_tile(rows, vectors, r, (struct stream){r.left, 0, 1}, first > 0, to + row * PANEL,
-                     PANEL);
-        }
+      if (b < blocks) {
+        i64 first = b * s->tiles;
+#pragma omp for schedule(dynamic, 4)
+        for (i64 t = 0; t < min_i64(s->tiles, all - first); t++)
+          pack_tile(s, &f, x, dy, first, t, here, here + right, border);
       }
     }
-#pragma omp for schedule(dynamic)
-    for (i64 panel = 0; panel < panels; panel++)
-      switch (s->m) {
-        case 2: add_taps(2, s, sums, matrix, panel, dw); break;
-        case 4: add_taps(4, s, sums, matrix, panel, dw); break;
-        default: add_taps(6, s, sums, matrix, panel, dw); break;
-      }
   }
 }
