@@ -248,6 +248,36 @@ def test_gradients_in_channels_last_memory_agree_with_the_reference(
 
 
 @pytest.mark.parametrize(
+    "shape, weights, stride, padding, more, dilation, groups",
+    [
+        (
+            (2, 420, 7, 7),
+            (420, 72, 3, 3),
+            (2, 2),
+            (1, 1),
+            (1, 1),
+            (1, 1),
+            1,
+        ),  # gathered, row by row
+        ((3, 40, 6, 7), (40, 65, 1, 1), (2, 2), (0, 0), (1, 0), (1, 1), 1),  # most taps are missing
+        ((2, 24, 5, 9), (24, 17, 5, 4), (2, 3), (1, 2), (0, 1), (1, 1), 1),
+        ((2, 34, 9, 8), (34, 20, 3, 7), (1, 2), (1, 3), (0, 1), (1, 1), 2),
+        ((1, 36, 1, 9), (36, 41, 3, 2), (4, 4), (1, 0), (0, 1), (2, 3), 1),  # some taps go nowhere
+    ],
+)
+@pytest.mark.parametrize("order", [np.copy, channels_last])
+def test_transposed_convolutions_of_any_stride_agree_with_the_reference(
+    order, shape, weights, stride, padding, more, dilation, groups
+):
+    cpu = pytest.importorskip("flambeau.kernels.cpu")
+    x, w, b = draw(*shape), draw(*weights), draw(weights[1] * groups)
+    for bias in (None, b):
+        expected = reference.conv_transpose2d(x, w, bias, stride, padding, more, dilation, groups)
+        found = cpu.conv_transpose2d(order(x), w, bias, stride, padding, more, dilation, groups)
+        np.testing.assert_allclose(found, expected, atol=2e-5 * abs(expected).max())
+
+
+@pytest.mark.parametrize(
     "shape, weights, stride, padding, expected",
     [
         ((1, 144, 20, 31), (200, 144, 1, 1), (1, 1), (0, 0), "parts"),  # of groups and panels

@@ -190,9 +190,9 @@ class Chain:
         first += [*self.first[0], *self.first[1][:2], *self.first[2], image, h * w, w, 1]
         second = [self.n, 1, self.k, *self.between, 1, *self.taps, *self.grid]
         second += [*self.second[0], *self.second[1][:2], *self.second[2], 0, 0, 0, 0]
-        second += [0, 0, lines, 0, self.taken, self.threads, work, 0]
+        second += [0, 0, lines, 0, self.taken, self.threads, work, *[0] * 5]
         chain = [self.planes, block, rows, self.row(), self.flat(), self.last, source, beside]
-        self.sizes = np.array([*first, *[0] * 8, *second, *chain])
+        self.sizes = np.array([*first, *[0] * 12, *second, *chain])
         self.work = self.threads * work
 
     def flat(self):

@@ -1,12 +1,12 @@
 """Gradients of convolutions in channels-last memory, and transposed convolutions with them."""
 
 import functools
+import itertools
 from typing import NamedTuple
 
 import numpy as np
 
 from flambeau.kernels.cpu import conv_algorithm, conv_last, memory, native, weights, winograd
-from flambeau.kernels.cpu.arrays import contiguous
 from flambeau.kernels.cpu.layout import arranged, assign, channels_last
 
 PIXELS = 320  # of a strip: the depth of its products
@@ -56,53 +56,43 @@ def transposed(x, w, b, other, size, stride, padding, dilation, groups, phases):
     down, across = (
         list(phases(size[i], kernel[i], stride[i], padding[i], dilation[i])) for i in (0, 1)
     )
-    for i, height, rows, top, step_h in down:
-        z = y if stride[0] == 1 else memory.empty((n, height, size[1], k), x.dtype)
-        for j, width, columns, left, step_w in across:
-            part, to = taps_of(w, groups, rows, columns), z[:, :, j :: stride[1]]
-            if part is None or x.size == 0:
-                assign(to.transpose(0, 3, 1, 2), None if b is None else b[:, None, None])
-                continue
-            packed, (p, q) = part
-            # the taps in reverse: the last reads first
-            start = -(top + (p - 1) * step_h), -(left + (q - 1) * step_w)
-            options = (p, q), k, (height, width), (1, 1), start, (-step_h, -step_w), groups
-            into_columns(to, x, packed, b, other, options, stride[1], size[1])
-        if z is not y:
-            into_rows(y, z, i, stride[0])
+    pairs = list(itertools.product(down, across))
+    taps = phases_of(w, groups, [(rows[2], columns[2]) for rows, columns in pairs])
+    for (rows, columns), (packed, (p, q)) in zip(pairs, taps, strict=True):
+        (i, height, _, top, step_h), (j, width, _, left, step_w) = rows, columns
+        to = y[:, i :: stride[0], j :: stride[1]]
+        if packed is None or x.size == 0:
+            assign(to.transpose(0, 3, 1, 2), None if b is None else b[:, None, None])
+            continue
+        # the taps in reverse: the last reads first
+        start = -(top + (p - 1) * step_h), -(left + (q - 1) * step_w)
+        options = (p, q), k, (height, width), (1, 1), start, (-step_h, -step_w), groups
+        into(to, x, packed, b, other, options)
     return y.transpose(0, 3, 1, 2)
 
 
-def into_columns(to, x, packed, b, other, options, stride, whole):
-    """The convolution + other with every stride-th column of an image of a width as its result."""
-    x, strides = conv_last.steps(x)
-    pitch = None if whole % stride else stride * to.shape[-1]  # columns do not run on into rows
-    options = *options, native.lib.threads()
-    step = conv_last.prepared("conv_last", None, pitch, x.shape, strides, *options)
-    if pitch:
-        step.into(to, x, packed, b, other)
+def phases_of(w, groups, slices):
+    """The taps of each pair of slices packed in reverse, None for none; and how many they are."""
+    counts = [
+        tuple([len(range(n)[s]) for n, s in zip(w.shape[2:], two, strict=True)]) for two in slices
+    ]
+    some = [i for i, (p, q) in enumerate(counts) if p * q]
+    if [counts[i] for i in some] == [w.shape[2:]]:
+        packed = [weights.panels(w, groups, True)]
     else:
-        assign(to.transpose(0, 3, 1, 2), step(x, packed, b, None))
+        parts = [tuple([(s.start, s.stop, s.step) for s in slices[i]]) for i in some]
+        packed = weights.parts(w, groups, tuple(parts))
+    packed = dict(zip(some, packed, strict=True))
+    return [(packed.get(i), count) for i, count in enumerate(counts)]
 
 
-def into_rows(y, z, first, stride):
-    """Rows first, first + stride, … of images y = the rows of z        both (n, h, w, k)"""
-    assign(y[:, first::stride].transpose(0, 3, 1, 2), z.transpose(0, 3, 1, 2))
-
-
-def taps_of(w, groups, rows, columns):
-    """The taps of two slices packed in reverse, and how many there are; None for none."""
-    p, q = len(range(*rows.indices(w.shape[2]))), len(range(*columns.indices(w.shape[3])))
-    if p * q == 0:
-        return None
-    if (p, q) == w.shape[2:]:
-        return weights.panels(w, groups, True), (p, q)
-
-    def make(w):
-        return weights.pack(groups, True, contiguous(w[:, :, rows, columns]))
-
-    key = "phase", groups, rows.start, rows.step, columns.start, columns.step
-    return weights.kept(w, key, make), (p, q)
+def into(y, x, packed, b, other, options):
+    """y = the convolution + other        y (n, h, w, k): all pixels of an image, or some"""
+    x, strides = conv_last.steps(x)
+    places = None if y.flags.c_contiguous else tuple(s // y.itemsize for s in y.strides[:3])
+    options = *options, native.lib.threads()
+    step = conv_last.prepared("conv_last", None, places, x.shape, strides, *options)
+    step.into(y, x, packed, b, other)
 
 
 def chunks_of(sums, pixels, copies, direct):

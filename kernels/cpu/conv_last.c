@@ -19,7 +19,8 @@ struct conv_last {
   i64 copies, gathers; /* whether strips are copied; rows of taps gathered at a time, or 0 */
   i64 lines, columns, panels;              /* a task: output rows, columns, panels */
   i64 threads, work;                       /* work: numbers of scratch memory a thread */
-  i64 pitch;                               /* numbers from a pixel of y to the next */
+  i64 y_lines, y_columns;                  /* of an image of y; the pixels of a line stand at equal steps */
+  i64 y_image, y_row, pitch;               /* steps of images, lines and pixels of y */
 };
 
 /* A task: its windows, and where what they read stands. */
@@ -135,17 +136,42 @@ static struct windows windows_of(const struct conv_last *s, const struct strip *
        together ? s->q * s->c : s->c, NULL}};
 }
 
+/* Where the results of a window stand, the windows counted through columns, lines and images. */
+INLINE i64 place_of(const struct conv_last *s, i64 window) {
+  i64 line = window / s->y_columns, column = window % s->y_columns;
+  return line / s->y_lines * s->y_image + line % s->y_lines * s->y_row + column * s->pitch;
+}
+
+/* A tile of windows whose results do not lie at equal steps: computed beside y and copied. */
+static void parted_tile(const struct conv_last *s, i64 window, i64 rows, i64 channel, i64 columns,
+                        const struct reach *reach, const real *a, i64 line, const real *w, real *y,
+                        const struct finish *finish) {
+  real beside[TILE_ROWS * PANEL], others[TILE_ROWS * PANEL];
+  struct finish here = finish_at(finish, channel, 0);
+  for (i64 i = 0; i < rows && finish->other; i++)
+    memcpy(others + i * PANEL, finish->other + place_of(s, window + i) + channel,
+           columns * sizeof(real));
+  if (finish->other) here.other = others;
+  panel_tile(rows, columns, reach, a, line, w, beside, PANEL, &here);
+  for (i64 i = 0; i < rows; i++)
+    memcpy(y + place_of(s, window + i) + channel, beside + i * PANEL, columns * sizeof(real));
+}
+
 /* Piece g of line i of a strip's windows by the panel whose results begin at `first`. */
 INLINE void strip_tile(const struct conv_last *s, const struct strip *t,
                        const struct windows *windows, i64 i, i64 g, const struct reach *reach,
                        const real *w, i64 first, real *y, const struct finish *finish) {
   i64 j = panel_row(windows->columns, g), rows = panel_row(windows->columns, g + 1) - j;
   i64 window = (t->image * s->grid_h + t->line + i) * s->grid_w + t->column + j;
-  i64 channel = t->group * s->k + first, offset = window * s->pitch + channel;
+  i64 channel = t->group * s->k + first, columns = min_i64(s->k - first, PANEL);
+  const real *a = windows->x + i * windows->line_step + j * windows->step;
+  if (window % s->y_columns + rows > s->y_columns) {
+    parted_tile(s, window, rows, channel, columns, reach, a, windows->step, w, y, finish);
+    return;
+  }
+  i64 offset = place_of(s, window) + channel;
   struct finish here = finish_at(finish, channel, offset);
-  panel_tile(rows, min_i64(s->k - first, PANEL), reach,
-             windows->x + i * windows->line_step + j * windows->step, windows->step, w, y + offset,
-             s->pitch, &here);
+  panel_tile(rows, columns, reach, a, windows->step, w, y + offset, s->pitch, &here);
 }
 
 /* All windows of a strip by one panel after another. w: of the first of `count` panels, `size`

@@ -71,8 +71,13 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, groups, thr
     rows = (lines - 1) * stride[0] + (p - 1) * dilation[0] + 1
     work = copies * rows * wide + gathers * lines * columns * q * c
     sizes = [n, groups, c, h, w, k, p, q, *grid, *stride, *padding, *dilation, *strides]
-    sizes += [copies, gathers, lines, columns, taken, threads, work, groups * k]
-    return np.array(sizes), threads * work
+    sizes += [copies, gathers, lines, columns, taken, threads, work]
+    return np.array([*sizes, *results(n * grid[0] * grid[1], groups * k)]), threads * work
+
+
+def results(pixels, k):
+    """The lines and columns of y, the steps of its images, lines and pixels: all are one line."""
+    return 1, max(1, pixels), 0, 0, k
 
 
 def plan_depthwise(shape, strides, taps, k, grid, stride, padding, dilation, groups, threads):
@@ -83,7 +88,8 @@ def plan_depthwise(shape, strides, taps, k, grid, stride, padding, dilation, gro
     shares = max(1, c // CHANNELS)
     lines = max(1, n * shares * grid[0] // (2 * TASKS * threads))
     sizes = [n, 1, c, h, w, 1, *taps, *grid, *stride, *padding, *dilation, *strides]
-    return np.array([*sizes, 0, 0, min(lines, grid[0]), grid[1], shares, threads, 0, c]), 0
+    sizes += [0, 0, min(lines, grid[0]), grid[1], shares, threads, 0]
+    return np.array([*sizes, *results(n * grid[0] * grid[1], c)]), 0
 
 
 def evenly(columns, tasks, threads):
@@ -128,14 +134,18 @@ class Step:
 
     y (n, k, *grid) = clamp(w * x + b + other, *limits), w packed; b, other, limits may be None.
     sizes: the kernel's description of the arrays. work: numbers of scratch memory.
-    pitch: the numbers from a pixel of y to the next, where y is a part of more channels.
+    pitch: the numbers from a pixel of y to the next, where y is a part of more channels; of
+    conv_last also those from an image, a line and a pixel to the next, where y is a part of more.
     """
 
     __slots__ = "kernel", "place", "sizes", "work", "limits"
 
     def __init__(self, kernel, n, grid, k, sizes, work, limits, pitch):
         self.kernel, self.place, self.sizes, self.work = kernel, (n, *grid, k), sizes, work
-        sizes[-1] = pitch or k
+        if isinstance(pitch, tuple):
+            sizes[-5:] = *grid, *pitch
+        else:
+            sizes[-1] = pitch or k
         self.limits = None if limits is None else np.array(limits, np.float32)
 
     def __call__(self, x, packed, b, other):
@@ -145,7 +155,7 @@ class Step:
         return y.transpose(0, 3, 1, 2)
 
     def into(self, y, x, packed, b, other):
-        """Compute it in the memory of y, (n, *grid, k) or the last channels of more."""
+        """Compute it in the memory of y, (n, *grid, k) or a part of more."""
         if y.size:
             b = b if b is None or b.flags.c_contiguous else contiguous(b)
             work = memory.empty(self.work, x.dtype) if self.work else None

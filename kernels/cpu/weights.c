@@ -116,6 +116,50 @@ void KERNEL(pack_weights)(const real *w, real *to, const i64 *shape) {
   }
 }
 
+/* Where a tap goes: the first panel of its part, after so many rows, and the size of such panels. */
+struct tap_place {
+  i64 at, size; /* at < 0: nowhere */
+};
+
+/* Half a panel of one source: LANES results, of which `lines` are there, with all taps. to: the
+   first panel of a part begins at to[0]. */
+static void part_half(const struct tap_place *places, i64 taps, const real *w, i64 lines,
+                      i64 panel, real *to) {
+  vec v[LANES];
+  i64 t = 0;
+  for (; t + LANES <= taps; t += LANES) {
+#pragma GCC unroll 16
+    for (i64 l = 0; l < LANES; l++) v[l] = l < lines ? load(w + l * taps + t) : (vec){0};
+    transpose(v);
+    for (i64 l = 0; l < LANES; l++) {
+      const struct tap_place p = places[t + l];
+      if (p.at >= 0) store(to + p.at + panel * p.size, v[l]);
+    }
+  }
+  for (; t < taps; t++) {
+    const struct tap_place p = places[t];
+    real *at = to + p.at + panel * p.size;
+    for (i64 l = 0; l < LANES && p.at >= 0; l++) at[l] = l < lines ? w[l * taps + t] : 0;
+  }
+}
+
+/* The weights w (groups, ins, outs, taps) of a gradient as panels [its taps][ins][PANEL] of some
+   parts of the taps: all from one pass over w. shape: groups, outs, ins, taps, the taps' places. */
+void KERNEL(pack_parts)(const real *w, real *to, const i64 *shape) {
+  i64 groups = shape[0], outs = shape[1], ins = shape[2], taps = shape[3];
+  const struct tap_place *places = (const struct tap_place *)(shape + 4);
+  i64 panels = pieces(outs, PANEL);
+#pragma omp parallel for if (groups * outs * ins * taps > PARALLEL_ABOVE)
+  for (i64 panel = 0; panel < groups * panels; panel++)
+    for (i64 i = 0; i < ins; i++)
+      for (i64 half = 0; half < 2; half++) {
+        i64 first = panel % panels * PANEL + half * LANES;
+        i64 lines = min_i64(max_i64(outs - first, 0), LANES);
+        const real *from = w + ((panel / panels * ins + i) * outs + min_i64(first, outs - 1)) * taps;
+        part_half(places, taps, from, lines, panel, to + i * PANEL + half * LANES);
+      }
+}
+
 /* The numbers of a panel's row: how Python sizes what is packed. */
 i64 KERNEL(panel_width)(const real *unused) { return PANEL; }
 

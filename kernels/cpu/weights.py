@@ -1,6 +1,7 @@
 """Weights of convolutions as the kernels read them: made once and kept until the weights change."""
 
 import functools
+import itertools
 import weakref
 
 import numpy as np
@@ -127,3 +128,30 @@ def pack(groups, flipped, w):
     to = memory.empty(size, w.dtype)
     native.call("pack_weights", w, to, shape)
     return to
+
+
+@functools.lru_cache(maxsize=512)
+def parting(shape, groups, parts):
+    """How pack_parts reads w of a shape, and where each part begins, as does what is after all."""
+    k, c, p, q = shape
+    ins, width, starts = k // groups, panel_width(), [0]
+    panels, places = groups * -(-c // width), np.full((p * q, 2), -1)
+    for down, across in parts:
+        taps = [i * q + j for i in range(p)[slice(*down)] for j in range(q)[slice(*across)]]
+        size = len(taps) * ins * width
+        for i, tap in enumerate(reversed(taps)):
+            places[tap] = starts[-1] + i * ins * width, size
+        starts.append(starts[-1] + panels * size)
+    return np.array([groups, c, ins, p * q, *places.ravel()]), starts
+
+
+def parts(w, groups, parts):
+    """The flipped panels of some parts of the taps: ((from, to, step) down, across) of each."""
+
+    def make(w):
+        shape, starts = parting(w.shape, groups, parts)
+        to = memory.empty(starts[-1], w.dtype)
+        native.call("pack_parts", w, to, shape)
+        return [to[a:b] for a, b in itertools.pairwise(starts)]
+
+    return kept(w, ("parts", groups, parts), make)
