@@ -16,7 +16,10 @@ GENERATED = HERE.parents[1] / "build" / "native"
 
 # instruction set: (bytes of a vector register, GCC's target attribute or None)
 BASE = {"base": (16, None)}
-X86 = {"avx2": (32, "avx2,fma"), "avx512": (64, "avx2,fma,avx512f,avx512vl,avx512bw,avx512dq")}
+# prfchw fetches what will be written without asking other processors twice; those older than it
+# that have AVX2 ignore it
+AVX2 = "avx2,fma,prfchw"
+X86 = {"avx2": (32, AVX2), "avx512": (64, f"{AVX2},avx512f,avx512vl,avx512bw,avx512dq")}
 ISAS = BASE | (X86 if platform.machine() in ("x86_64", "AMD64") else {})
 if os.environ.get("FLAMBEAU_ISAS"):  # such as "avx2 base": only these, for a quick build
     ISAS = {name: ISAS[name] for name in os.environ["FLAMBEAU_ISAS"].split()}
