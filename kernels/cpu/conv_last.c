@@ -186,6 +186,7 @@ static void panel_by_panel(const struct conv_last *s, const struct strip *t,
       for (i64 g = 0; g < pieces(windows->columns, TILE_ROWS); g++) {
         strip_tile(s, t, windows, i, g, &reach, w, first, y, finish);
         reach.next += windows->depth * PANEL / 4;
+        if (reach.next >= w + size + windows->depth * PANEL) reach.next = w + size; /* no farther */
       }
   }
 }
