@@ -58,6 +58,29 @@ def test_results_do_not_depend_on_the_number_of_threads(groups):
 
 
 @pytest.mark.parametrize(
+    ("shape", "weights", "stride", "padding"),
+    [
+        ((1, 64, 20, 28), (128, 64, 1, 1), (1, 1), (0, 0)),  # strips of one line
+        ((1, 128, 14, 14), (256, 128, 1, 1), (2, 2), (0, 0)),  # shares of what is gathered at once
+        ((1, 64, 14, 14), (256, 64, 3, 3), (2, 2), (1, 1)),  # of what is gathered by rows of taps
+        ((2, 64, 9, 9), (128, 32, 3, 3), (1, 1), (1, 1)),  # groups
+    ],
+)
+def test_threads_that_share_strips_give_the_same_bits(shape, weights, stride, padding):
+    cpu = pytest.importorskip("flambeau.kernels.cpu")
+    x, w, before = channels_last(draw(*shape)), draw(*weights), kernels.get_num_threads()
+    options, found = (stride, padding, (1, 1), shape[1] // weights[1]), []
+    try:
+        for threads in (1, 2, 3, 70):  # 70: more than there are queues
+            kernels.set_num_threads(threads)
+            found.append(cpu.conv2d(x, w, None, *options))
+    finally:
+        kernels.set_num_threads(before)
+    np.testing.assert_allclose(found[0], reference.conv2d(x, w, None, *options), atol=1e-3)
+    assert all((y == found[0]).all() for y in found[1:])
+
+
+@pytest.mark.parametrize(
     "shape, weights, stride, groups",
     [
         ((2, 70, 21, 23), (33, 70, 3, 3), (1, 1), 1),  # several blocks of every kind

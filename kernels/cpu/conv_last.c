@@ -4,6 +4,7 @@
    the image itself; where there is padding, or channels do not lie together, a strip of the image
    is copied first, with its zeros, into memory that stays in the caches. */
 #include "panels.h"
+#include "queues.h"
 
 enum { /* bytes */
   NEAREST = 16 << 10, /* of weights that stay in the first-level cache */
@@ -220,7 +221,7 @@ static void strip_panels(const struct conv_last *s, const struct strip *t,
 /* The same where what the windows read is gathered first, some rows of taps at a time: tiles then
    reach over the ends of lines, which short lines would leave half empty. */
 static void gathered_panels(const struct conv_last *s, const struct strip *t, const real *w,
-                            i64 from, i64 till, real *y, const struct finish *finish,
+                            i64 from, i64 till, real *y, const struct finish *finish, int again,
                             real *work) {
   for (i64 p = 0, rows; p < s->p; p += rows) {
     rows = min_i64(s->gathers, s->p - p);
@@ -230,8 +231,28 @@ static void gathered_panels(const struct conv_last *s, const struct strip *t, co
     struct finish here = *finish;
     if (p > 0) here.bias = NULL, here.other = y; /* which holds the sums so far */
     here.clamped = finish->clamped && p + rows == s->p;
-    gather_strip(s, t, p, rows, work);
+    if (!again) gather_strip(s, t, p, rows, work);
     strip_panels(s, t, &windows, w, p * s->q * s->c, from, till, y, &here);
+  }
+}
+
+/* The panels of a share for the windows of strip i. again: the thread's task before was of it too,
+   and left what the windows read in `work`. */
+static void conv_task(const struct conv_last *s, const real *x, const real *w, i64 i, i64 share,
+                      int again, real *y, const struct finish *finish, real *work) {
+  i64 gathered = s->lines * s->columns * s->gathers * s->q * s->c;
+  i64 from = share * s->panels, till = min_i64(pieces(s->k, PANEL), from + s->panels);
+  struct strip t = strip_of(s, i);
+  if (again)
+    point_strip(s, x, &t, work + gathered);
+  else
+    read_strip(s, x, &t, work + gathered);
+  if (s->gathers) {
+    again = again && s->gathers == s->p;
+    gathered_panels(s, &t, w, from, till, y, finish, again, work);
+  } else {
+    struct windows windows = windows_of(s, &t);
+    strip_panels(s, &t, &windows, w, 0, from, till, y, finish);
   }
 }
 
@@ -241,19 +262,16 @@ void KERNEL(conv_last)(const real *x, const real *w, const real *b, const real *
   const struct conv_last *s = (const struct conv_last *)shape;
   struct finish finish = finish_of(b, other, range);
   i64 down = pieces(s->grid_h, s->lines), across = pieces(s->grid_w, s->columns);
-  i64 panels = pieces(s->k, PANEL), shares = pieces(panels, s->panels);
-  i64 gathered = s->lines * s->columns * s->gathers * s->q * s->c;
-#pragma omp parallel for schedule(dynamic) num_threads(s->threads)
-  for (i64 task = 0; task < s->n * down * across * s->groups * shares; task++) {
-    i64 from = task % shares * s->panels, till = min_i64(panels, from + s->panels);
-    struct strip t = strip_of(s, task / shares);
+  i64 shares = pieces(pieces(s->k, PANEL), s->panels);
+  struct queues queues;
+  fill_queues(&queues, s->threads, s->n * down * across * s->groups * shares);
+#pragma omp parallel num_threads(s->threads)
+  {
     real *mine = work + omp_get_thread_num() * s->work;
-    read_strip(s, x, &t, mine + gathered);
-    if (s->gathers) {
-      gathered_panels(s, &t, w, from, till, y, &finish, mine);
-    } else {
-      struct windows windows = windows_of(s, &t);
-      strip_panels(s, &t, &windows, w, 0, from, till, y, &finish);
+    for (i64 task, ended = 0, last = -1; (task = next_task(&queues, &ended)) >= 0;) {
+      i64 strip = task / shares;
+      conv_task(s, x, w, strip, task % shares, strip == last, y, &finish, mine);
+      last = strip;
     }
   }
 }

@@ -9,9 +9,10 @@ from flambeau.kernels.cpu import memory, native, weights
 from flambeau.kernels.cpu.arrays import contiguous
 from flambeau.kernels.cpu.layout import arranged, channels_last, simple
 
-WINDOWS = 98  # of a task: what they read stays in the second-level cache
+WINDOWS = 48  # of a task: what they read stays in the caches
+WHOLE = 196  # windows of a line that are not parted
 STRIP = 60_000  # numbers of a copied strip, for the same reason
-TASKS = 4  # of a thread at least, so that threads end together
+TASKS = 8  # of a thread at least, so that threads end together
 GATHERED = 256  # numbers that a window reads at most for them to be gathered
 CHANNELS = 64  # of a share of a depthwise convolution
 WASTE = 1.15  # so many rows of tiles to one that is used
@@ -48,9 +49,9 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, groups, thr
     if n * grid[0] * grid[1] * k * groups * c * p * q < PARALLEL_ABOVE:
         threads = 1
     gathers = gathered_rows(c, kernel, k, grid, dilation, copies or max(stride) > 1)
-    columns = grid[1] if gathers or grid[1] <= 2 * WINDOWS else shares(grid[1], WINDOWS)
+    columns = grid[1] if gathers or grid[1] <= WHOLE else shares(grid[1], WINDOWS)
     wide = ((columns - 1) * stride[1] + (q - 1) * dilation[1] + 1) * c
-    lines = max(1, WINDOWS // columns)
+    lines = max(1, 2 * WINDOWS // columns)
     if gathers:
         lines = max(1, STRIP // (gathers * q * c * columns))
     elif copies:
@@ -86,7 +87,7 @@ def plan_depthwise(shape, strides, taps, k, grid, stride, padding, dilation, gro
     if n * grid[0] * grid[1] * c * taps[0] * taps[1] < PARALLEL_ABOVE:
         threads = 1
     shares = max(1, c // CHANNELS)
-    lines = max(1, n * shares * grid[0] // (2 * TASKS * threads))
+    lines = max(1, n * shares * grid[0] // (TASKS * threads))
     sizes = [n, 1, c, h, w, 1, *taps, *grid, *stride, *padding, *dilation, *strides]
     sizes += [0, 0, min(lines, grid[0]), grid[1], shares, threads, 0]
     return np.array([*sizes, *results(n * grid[0] * grid[1], c)]), 0
