@@ -3,6 +3,7 @@
    The image is cut into tiles of m x m results. Every tile's inputs become n² points, n = m + 2;
    for each point one matrix product, tiles by channels times channels by results; the sums become
    the tile's results. A block of tiles passes through all three steps while it is in the caches. */
+#include "queues.h"
 #include "winograd_tiles.h"
 
 /* sums (rows, PANEL) = values (rows, depth) right (depth, PANEL); fetches a piece of `next` */
@@ -65,10 +66,12 @@ static void panels_of(const struct winograd *s, const real *values, const real *
 static void blocks_by_thread(const struct winograd *s, const real *x, const real *w, real *y,
                              const struct finish *finish, real *work) {
   i64 all = s->n * s->down * s->across, panels = pieces(s->k, PANEL);
-#pragma omp parallel for schedule(dynamic) num_threads(s->threads)
-  for (i64 first = 0; first < all; first += s->tiles) {
+  struct queues queues;
+  fill_queues(&queues, s->threads, pieces(all, s->tiles));
+#pragma omp parallel num_threads(s->threads)
+  for (i64 task, ended = 0; (task = next_task(&queues, &ended)) >= 0;) {
     real *values = work + omp_get_thread_num() * (s->values + s->sums), *sums = values + s->values;
-    i64 count = min_i64(s->tiles, all - first), ahead = first + s->threads * s->tiles;
+    i64 first = task * s->tiles, count = min_i64(s->tiles, all - first), ahead = first + s->tiles;
     struct coming coming = {.x = x, .tile = ahead, .till = min_i64(all, ahead + s->tiles)};
     for (i64 t = 0; t < count; t++) input(s, x, first + t, values + t * s->line, sums);
     for (i64 p = 0; p < panels; p += s->panels)
