@@ -236,6 +236,9 @@ static void gathered_panels(const struct conv_last *s, const struct strip *t, co
   }
 }
 
+/* Whether what the windows of a strip read stays in scratch memory from share to share. */
+INLINE int stays(const struct conv_last *s) { return !s->gathers || s->gathers == s->p; }
+
 /* The panels of a share for the windows of strip i. again: the thread's task before was of it too,
    and left what the windows read in `work`. */
 static void conv_task(const struct conv_last *s, const real *x, const real *w, i64 i, i64 share,
@@ -248,8 +251,7 @@ static void conv_task(const struct conv_last *s, const real *x, const real *w, i
   else
     read_strip(s, x, &t, work + gathered);
   if (s->gathers) {
-    again = again && s->gathers == s->p;
-    gathered_panels(s, &t, w, from, till, y, finish, again, work);
+    gathered_panels(s, &t, w, from, till, y, finish, again && stays(s), work);
   } else {
     struct windows windows = windows_of(s, &t);
     strip_panels(s, &t, &windows, w, 0, from, till, y, finish);
@@ -261,16 +263,18 @@ void KERNEL(conv_last)(const real *x, const real *w, const real *b, const real *
                        const i64 *shape, const real *range, real *work) {
   const struct conv_last *s = (const struct conv_last *)shape;
   struct finish finish = finish_of(b, other, range);
-  i64 down = pieces(s->grid_h, s->lines), across = pieces(s->grid_w, s->columns);
-  i64 shares = pieces(pieces(s->k, PANEL), s->panels);
+  i64 shares = pieces(pieces(s->k, PANEL), s->panels), strips = s->n * s->groups;
+  strips *= pieces(s->grid_h, s->lines) * pieces(s->grid_w, s->columns);
   struct queues queues;
-  fill_queues(&queues, s->threads, s->n * down * across * s->groups * shares);
+  fill_queues(&queues, s->threads, strips * shares);
 #pragma omp parallel num_threads(s->threads)
   {
     real *mine = work + omp_get_thread_num() * s->work;
     for (i64 task, ended = 0, last = -1; (task = next_task(&queues, &ended)) >= 0;) {
-      i64 strip = task / shares;
-      conv_task(s, x, w, strip, task % shares, strip == last, y, &finish, mine);
+      /* strip by strip, or else share by share: each thread then reads its part of the weights */
+      i64 strip = stays(s) ? task / shares : task % strips;
+      i64 share = stays(s) ? task % shares : task / strips;
+      conv_task(s, x, w, strip, share, strip == last, y, &finish, mine);
       last = strip;
     }
   }
