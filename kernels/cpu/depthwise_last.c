@@ -174,8 +174,10 @@ void KERNEL(depthwise_last)(const real *x, const real *w, const real *b, const r
   const struct conv_last *s = (const struct conv_last *)shape;
   struct finish finish = finish_of(b, other, range);
   i64 down = pieces(s->grid_h, s->lines), vectors = pieces(s->c, LANES);
-#pragma omp parallel for schedule(dynamic) num_threads(s->threads)
-  for (i64 task = 0; task < s->n * down * s->panels; task++) {
+  struct queues queues;
+  fill_queues(&queues, s->threads, s->n * down * s->panels);
+#pragma omp parallel num_threads(s->threads)
+  for (i64 task, ended = 0; (task = next_task(&queues, &ended)) >= 0;) {
     i64 share = task % s->panels, strip = task / s->panels, image = strip / down;
     i64 line = strip % down * s->lines, till = min_i64(line + s->lines, s->grid_h);
     i64 start = image * s->grid_h * s->grid_w * s->c;

@@ -261,8 +261,10 @@ void KERNEL(chained_last)(const real *x, const real *w, const real *b, const rea
   struct chained a = {x, w, taps, last, y, finish_of(b, NULL, range),
                       finish_of(taps_b, NULL, taps_range), finish_of(last_b, other, last_range)};
   i64 tasks = s->n * pieces(s->grid_h, s->lines) * pieces(pieces(s->c, PANEL), s->panels);
-#pragma omp parallel for schedule(dynamic) num_threads(s->threads)
-  for (i64 task = 0; task < tasks; task++) {
+  struct queues queues;
+  fill_queues(&queues, s->threads, tasks);
+#pragma omp parallel num_threads(s->threads)
+  for (i64 task, ended = 0; (task = next_task(&queues, &ended)) >= 0;) {
     struct link t = link_of(s, task);
     struct rings mine = rings_of(e, work + omp_get_thread_num() * s->work);
     clear_sides(e, mine.ring, t.panels);
