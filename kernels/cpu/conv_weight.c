@@ -10,19 +10,23 @@
 struct fetching {
   struct pixels from[2];
   i64 each[2];       /* lines of the cache a pixel */
+  i64 pixels[2];     /* of a share */
   i64 at[2], end[2]; /* those of all lines of pixels, the first and the one after the last */
   i64 share, shares; /* of the pixels side by side: so many tiles fetch one line of each */
+  const real *place; /* where the next share begins */
 };
 
 static struct stream next_stream(struct fetching *f) {
   int i = f->at[0] == f->end[0];
   const struct pixels *p = &f->from[i];
   if (f->at[i] == f->end[i]) return (struct stream){p->at, 0, 1};
-  uint32_t line = f->at[i], each = f->each[i], columns = p->columns, shares = f->shares;
-  uint32_t from = columns * f->share / shares, till = columns * (f->share + 1) / shares;
-  const real *at = p->at + line / each * p->line + line % each * LINE + from * p->step;
+  if (f->share == 0)
+    f->place = p->at + f->at[i] / f->each[i] * p->line + f->at[i] % f->each[i] * LINE;
+  i64 count = max_i64(0, min_i64(f->pixels[i], p->columns - f->share * f->pixels[i]));
+  struct stream next = {f->place, p->step, count};
+  f->place += count * p->step;
   if (++f->share == f->shares) f->share = 0, f->at[i]++;
-  return (struct stream){at, p->step, till - from};
+  return next;
 }
 
 /* The products of a part of a strip: sums = left right, or += (add). left, right: the packed
@@ -38,8 +42,9 @@ static void strip_product(const struct conv_last *s, const struct strip *t, cons
     struct runs runs = {1, pixels, left, right, TILE_ROWS, 0, PANEL};
     if (near) runs = (struct runs){x.lines, x.columns, left, x.at, TILE_ROWS, x.line, x.step};
     i64 vectors = panel_vectors(cut, i), row = panel_row(s->k, section->group);
-    for (i64 g = section->group + 1; g <= section->groups; g++) {
-      i64 rows = panel_row(s->k, g) - row;
+    struct heights heights = heights_from(s->k, section->group);
+    for (i64 g = section->group; g < section->groups; g++) {
+      i64 rows = next_height(&heights);
       struct stream next = {left, 0, 1};
       if (fetching) next = next_stream(fetching);
       outer_tile(rows, vectors, &runs, next, add, sums + i * cut->panel + row * cut->pitch,
@@ -156,6 +161,7 @@ static struct fetching fetching_of(const struct conv_last *s, const struct cut *
   if (!s->copies) f.end[1] = f.from[1].lines * f.each[1];
   i64 lines = f.end[0] - f.at[0] + f.end[1], tiles = panels * (part->groups - part->group);
   if (lines < tiles && lines > 0) f.shares = tiles / lines;
+  for (int i = 0; i < 2; i++) f.pixels[i] = pieces(f.from[i].columns, f.shares);
   return f;
 }
 

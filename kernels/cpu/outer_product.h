@@ -101,6 +101,23 @@ static struct pixels gradient_pixels(const struct conv_last *s, const struct str
   return (struct pixels){t->lines, t->columns, at, s->grid_w * s->k, s->k};
 }
 
+/* The heights of groups of results one after another, as panel_row parts them, without divisions. */
+struct heights {
+  i64 least, rest, groups, beyond;
+};
+
+INLINE struct heights heights_from(i64 m, i64 group) {
+  i64 groups = pieces(m, TILE_ROWS);
+  return (struct heights){m / groups, m % groups, groups, m * group % groups};
+}
+
+INLINE i64 next_height(struct heights *h) {
+  h->beyond += h->rest;
+  i64 more = h->beyond >= h->groups;
+  h->beyond -= more * h->groups;
+  return h->least + more;
+}
+
 /* A part of the products of a strip: groups of TILE_ROWS results and what they are multiplied by,
    panels of what each tap reads (taps side by side in one). */
 struct section {
@@ -121,20 +138,21 @@ INLINE void pack_group(const i64 count, const real *from, i64 step, real *to) {
 static void pack_block(const struct conv_last *s, const struct pixels *p,
                        const struct section *section, i64 line, i64 column, i64 count,
                        real *left) {
-  i64 first = panel_row(s->k, section->group), size = left_numbers(p->lines * p->columns);
-  const real *at = p->at + line * p->line + column * p->step;
+  i64 row = panel_row(s->k, section->group), size = left_numbers(p->lines * p->columns);
+  struct heights heights = heights_from(s->k, section->group);
+  const real *from = p->at + line * p->line + column * p->step;
   left += (line * p->columns + column) * TILE_ROWS;
-  for (i64 g = section->group; g < section->groups; g++, left += size) {
-    i64 row = panel_row(s->k, g), rows = panel_row(s->k, g + 1) - row;
-    const real *from = at + row - first;
-    i64 beyond = max_i64(row + LEFT_PITCH - s->k, 0); /* numbers of the next pixels in a vector */
-    i64 whole = max_i64(count - pieces(beyond, s->k), 0);
+  for (i64 g = section->group, rows; g < section->groups; g++, left += size) {
+    rows = next_height(&heights);
+    i64 beyond = row + LEFT_PITCH - s->k; /* numbers of the next pixels in a vector */
+    i64 whole = beyond <= 0 ? count : max_i64(count - pieces(beyond, s->k), 0);
     if (whole == PIXELS_AT_ONCE)
       pack_group(PIXELS_AT_ONCE, from, p->step, left);
     else
       pack_group(whole, from, p->step, left);
     for (i64 i = whole; i < count; i++)
       for (i64 l = 0; l < rows; l++) left[i * TILE_ROWS + l] = from[i * p->step + l];
+    row += rows, from += rows;
   }
 }
 
