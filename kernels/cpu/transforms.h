@@ -86,21 +86,23 @@ INLINE void points_of_taps(const int m, const vec *g, const int apart, vec *to, 
     TO(3) = last;
   } else if (m == 4) {
     vec wide = first + 4 * last;
+    const real sixth = (real)1 / 6;
     TO(0) = (real)0.25 * first;
-    TO(1) = -(ends + middle) / 6;
-    TO(2) = (middle - ends) / 6;
-    TO(3) = (wide + 2 * middle) / 24;
-    TO(4) = (wide - 2 * middle) / 24;
+    TO(1) = -sixth * (ends + middle);
+    TO(2) = sixth * (middle - ends);
+    TO(3) = (real)0.25 * sixth * (wide + 2 * middle);
+    TO(4) = (real)0.25 * sixth * (wide - 2 * middle);
     TO(5) = last;
   } else {
     vec wide = first + 4 * last, narrow = 4 * first + last;
     TO(0) = first;
-    TO(1) = (real)-2 * (ends + middle) / 9;
-    TO(2) = (real)2 * (middle - ends) / 9;
-    TO(3) = (wide + 2 * middle) / 90;
-    TO(4) = (wide - 2 * middle) / 90;
-    TO(5) = 8 * (narrow + 2 * middle) / 45;
-    TO(6) = 8 * (narrow - 2 * middle) / 45;
+    const real p = (real)2 / 9, q = (real)1 / 90;
+    TO(1) = -p * (ends + middle);
+    TO(2) = p * (middle - ends);
+    TO(3) = q * (wide + 2 * middle);
+    TO(4) = q * (wide - 2 * middle);
+    TO(5) = 16 * q * (narrow + 2 * middle);
+    TO(6) = 16 * q * (narrow - 2 * middle);
     TO(7) = last;
   }
 #undef TO
