@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from flambeau.kernels.cpu import conv_depthwise, conv_last, weights
+from flambeau.kernels.cpu import conv_depthwise, conv_last, weights, winograd
 from flambeau.kernels.reference.conv import output_size
 
 NAMES = "patches", "depthwise", "direct", "winograd2", "winograd4", "winograd6"
@@ -18,6 +18,7 @@ TRANSFORM = {2: 8, 4: 12, 6: 18}  # of a point of a tile and a channel, in or ou
 WEIGHT = 10  # of reading a weight: memory does not get faster with the two threads assumed
 CAUTION = {2: 1.0, 4: 1.0, 6: 1.05}  # the larger the tile the larger the rounding error
 SUM = 50  # of clearing a sum of the gradient of weights and of adding it to them
+TAPS = 14  # of a point's sum, for each block of tiles, on its way to the gradient
 FEWEST = 50_000  # multiply-adds; below, a call costs more than the arithmetic
 
 _forced = os.environ.get("FLAMBEAU_CONV")
@@ -112,5 +113,6 @@ def for_gradient(n, c, k, grid):
     for m in (2, 4):
         count = n * -(-grid[0] // m) * -(-grid[1] // m)
         each = PRODUCT * c * k + TRANSFORM[m] * (c + k)
-        costs[f"winograd{m}"] = (m + 2) ** 2 * (count * each + SUM * c * k)
+        blocks = winograd.pieces(count, winograd.DEEP)
+        costs[f"winograd{m}"] = (m + 2) ** 2 * (count * each + blocks * TAPS * c * k)
     return min(costs, key=costs.get)
