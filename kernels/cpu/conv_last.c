@@ -20,8 +20,8 @@ struct conv_last {
   i64 copies, gathers; /* whether strips are copied; rows of taps gathered at a time, or 0 */
   i64 lines, columns, panels;              /* a task: output rows, columns, panels */
   i64 threads, work;                       /* work: numbers of scratch memory a thread */
-  i64 y_lines, y_columns;                  /* of an image of y; the pixels of a line stand at equal steps */
-  i64 y_image, y_row, pitch;               /* steps of images, lines and pixels of y */
+  i64 y_lines, y_columns, y_image, y_row;  /* an image of y, steps of images and lines; or 0 where */
+  i64 pitch;                               /* all pixels of y stand at equal steps, which these are */
 };
 
 /* A task: its windows, and where what they read stands. */
@@ -139,6 +139,7 @@ static struct windows windows_of(const struct conv_last *s, const struct strip *
 
 /* Where the results of a window stand, the windows counted through columns, lines and images. */
 INLINE i64 place_of(const struct conv_last *s, i64 window) {
+  if (s->y_row == 0) return window * s->pitch;
   i64 line = window / s->y_columns, column = window % s->y_columns;
   return line / s->y_lines * s->y_image + line % s->y_lines * s->y_row + column * s->pitch;
 }
@@ -166,7 +167,7 @@ INLINE void strip_tile(const struct conv_last *s, const struct strip *t,
   i64 window = (t->image * s->grid_h + t->line + i) * s->grid_w + t->column + j;
   i64 channel = t->group * s->k + first, columns = min_i64(s->k - first, PANEL);
   const real *a = windows->x + i * windows->line_step + j * windows->step;
-  if (window % s->y_columns + rows > s->y_columns) {
+  if (s->y_row && window % s->y_columns + rows > s->y_columns) {
     parted_tile(s, window, rows, channel, columns, reach, a, windows->step, w, y, finish);
     return;
   }

@@ -19,6 +19,7 @@ WASTE = 1.15  # so many rows of tiles to one that is used
 PART = 24  # windows at least where those of a line are parted
 MANY = 64  # results that make up for gathering
 PARALLEL_ABOVE = 200_000  # multiply-adds
+EVEN = 0, 0, 0, 0  # what conv_last.c is told of y's lines where all pixels stand at equal steps
 
 
 def takes(k, groups):
@@ -72,13 +73,8 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, groups, thr
     rows = (lines - 1) * stride[0] + (p - 1) * dilation[0] + 1
     work = copies * rows * wide + gathers * lines * columns * q * c
     sizes = [n, groups, c, h, w, k, p, q, *grid, *stride, *padding, *dilation, *strides]
-    sizes += [copies, gathers, lines, columns, taken, threads, work]
-    return np.array([*sizes, *results(n * grid[0] * grid[1], groups * k)]), threads * work
-
-
-def results(pixels, k):
-    """The lines and columns of y, the steps of its images, lines and pixels: all are one line."""
-    return 1, max(1, pixels), 0, 0, k
+    sizes += [copies, gathers, lines, columns, taken, threads, work, *EVEN, groups * k]
+    return np.array(sizes), threads * work
 
 
 def plan_depthwise(shape, strides, taps, k, grid, stride, padding, dilation, groups, threads):
@@ -89,8 +85,8 @@ def plan_depthwise(shape, strides, taps, k, grid, stride, padding, dilation, gro
     shares = max(1, c // CHANNELS)
     lines = max(1, n * shares * grid[0] // (TASKS * threads))
     sizes = [n, 1, c, h, w, 1, *taps, *grid, *stride, *padding, *dilation, *strides]
-    sizes += [0, 0, min(lines, grid[0]), grid[1], shares, threads, 0]
-    return np.array([*sizes, *results(n * grid[0] * grid[1], c)]), 0
+    sizes += [0, 0, min(lines, grid[0]), grid[1], shares, threads, 0, *EVEN, c]
+    return np.array(sizes), 0
 
 
 def evenly(columns, tasks, threads):
@@ -135,8 +131,8 @@ class Step:
 
     y (n, k, *grid) = clamp(w * x + b + other, *limits), w packed; b, other, limits may be None.
     sizes: the kernel's description of the arrays. work: numbers of scratch memory.
-    pitch: the numbers from a pixel of y to the next, where y is a part of more channels; of
-    conv_last also those from an image, a line and a pixel to the next, where y is a part of more.
+    pitch: the numbers from a pixel of y to the next, where y is a part of more channels; or, for
+    conv_last, those from an image, a line and a pixel to the next, where y is some pixels of more.
     """
 
     __slots__ = "kernel", "place", "sizes", "work", "limits"

@@ -3,7 +3,7 @@
 
    A block of tiles is transformed into packed factors: of the inputs panels of vectors of channels,
    of dy groups of results. A group by a panel is one tile of registers for each point; the sums of
-   all points stay in the first cache until they are taps. */
+   all points, of a few groups, stay in a thread's own caches until they are taps. */
 #include "outer_product.h"
 #include "winograd_tiles.h"
 

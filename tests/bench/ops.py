@@ -129,6 +129,7 @@ OPS = {
     "inverted bottleneck": Op(BOTTLENECK, [NARROW], residual(peer(PROJECT)), ("forward",)),
     "conv 3x3, relu, max pool": Op(POOLED, [IMAGES], peer(HALVED).eval(), ("forward",)),
     "conv 3x3 and relu": Op(CONV_RELU, [IMAGES], passes=ALL),
+    "conv 3x3/2": Op(nn.Conv2d(64, 64, 3, 2, 1), [IMAGES]),
     "transposed 4x4/2": Op(nn.ConvTranspose2d(64, 32, 4, 2, 1), [IMAGES]),
     "transposed 2x2/2": Op(nn.ConvTranspose2d(64, 32, 2, 2), [IMAGES]),
     "conv 1d, 3": Op(nn.Conv1d(64, 64, 3, padding=1), [(16, 64, 1024)]),
