@@ -29,9 +29,9 @@ check: $(READY)
 
 # the C kernels in a copy of the tree, watched by AddressSanitizer and UBSan
 SANITIZERS = $(foreach library,asan ubsan,$(shell $(CC) -print-file-name=lib$(library).so))
-WATCHED = $(addprefix tests/test_,modules.py conv.py recurrent.py optimize.py \
-  embedding.py linear.py losses.py norm_relu.py pooled.py recorded.py recorded_changes.py \
-  recording.py with_relu.py)
+WATCHED = $(addprefix tests/test_,modules.py conv.py conv_gradients.py recurrent.py optimize.py \
+  embedding.py kept_weights.py linear.py losses.py norm_relu.py pooled.py recorded.py \
+  recorded_changes.py recording.py with_relu.py)
 sanitize: $(READY)
 	rm -rf build/sanitize && mkdir -p build/sanitize/flambeau
 	tar cf - --exclude=./.* --exclude=./build --exclude=_native* . | tar xf - -C build/sanitize/flambeau
