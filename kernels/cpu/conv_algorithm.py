@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import os
 
 import numpy as np
@@ -113,6 +114,6 @@ def for_gradient(n, c, k, grid):
     for m in (2, 4):
         count = n * -(-grid[0] // m) * -(-grid[1] // m)
         each = PRODUCT * c * k + TRANSFORM[m] * (c + k)
-        blocks = winograd.pieces(count, winograd.DEEP)
+        blocks = math.prod(winograd.cutting(count, c, k))
         costs[f"winograd{m}"] = (m + 2) ** 2 * (count * each + blocks * TAPS * c * k)
     return min(costs, key=costs.get)

@@ -8,7 +8,7 @@
 
 enum { /* bytes */
   NEAREST = 16 << 10, /* of weights that stay in the first-level cache */
-  NEAR = 100 << 10,   /* of weights that stay in the second-level cache */
+  NEAR = 300 << 10,   /* of weights that stay in the second-level cache */
   FAR = 1 << 20       /* of results that do not */
 };
 
@@ -193,7 +193,8 @@ static void panel_by_panel(const struct conv_last *s, const struct strip *t,
   }
 }
 
-/* The same, one tile of windows after another by all panels: y is written from front to back. */
+/* The same, one tile of windows after another by all panels: y is written from front to back. The
+   panels stay in the caches; each tile fetches a piece of what the windows after it read. */
 static void tile_by_tile(const struct conv_last *s, const struct strip *t,
                          const struct windows *windows, const real *w, i64 size, i64 first,
                          i64 count, real *y, const struct finish *finish) {
@@ -201,8 +202,10 @@ static void tile_by_tile(const struct conv_last *s, const struct strip *t,
   for (i64 i = 0; i < windows->lines; i++)
     for (i64 g = 0; g < pieces(windows->columns, TILE_ROWS); g++)
       for (i64 k = 0; k < count; k++) {
-        reach.next = w + k * size;
-        strip_tile(s, t, windows, i, g, &reach, reach.next, first + k * PANEL, y, finish);
+        i64 ahead = panel_row(windows->columns, g + 1) * windows->step;
+        reach.next = windows->x + i * windows->line_step + ahead;
+        reach.next += k * TILE_ROWS * windows->step / count;
+        strip_tile(s, t, windows, i, g, &reach, w + k * size, first + k * PANEL, y, finish);
       }
 }
 

@@ -3,6 +3,7 @@
    power of two apart fight for the same lines of the cache; the sums of a tile stay in registers
    for a strip, and what the next ones need is fetched meanwhile. */
 #include "outer_product.h"
+#include "queues.h"
 
 /* What the tiles of a batch of panels fetch for those that come after: a piece of dy, which the
    next strip wants, and what the next batch reads. Each takes some pixels side by side and of them
@@ -120,12 +121,15 @@ static struct section section_of(const struct conv_last *s, const struct cut *cu
 
 /* All threads share each strip, which is copied, and its left factor. */
 static void strips_shared(const struct conv_last *s, const struct cut *cut,
-                          const struct parts *parts, i64 strips, int add, const real *x,
-                          const real *dy, real *copy, real *left, real *right, real *sums) {
+                          const struct parts *parts, struct queues *queues, i64 strips, int add,
+                          const real *x, const real *dy, real *copy, real *left, real *right,
+                          real *sums) {
   i64 groups = pieces(s->k, TILE_ROWS);
   for (i64 i = 0; i < strips; i++) {
     struct strip t = strip_of(s, i);
-    i64 size = left_numbers(t.lines * t.columns);
+    i64 size = left_numbers(t.lines * t.columns), ended = 0, task;
+#pragma omp single nowait
+    fill_queues(queues, s->threads, parts->all);
     point_strip(s, x, &t, copy);
 #pragma omp for schedule(static) nowait
     for (i64 r = 0; r < strip_rows(s, &t); r++) copy_strip_row(s, x, &t, r, copy);
@@ -135,11 +139,11 @@ static void strips_shared(const struct conv_last *s, const struct cut *cut,
       struct pixels gradient = gradient_pixels(s, &t, dy, panel_row(s->k, part.group));
       pack_gradient(s, &gradient, &part, left + part.group * size);
     }
-#pragma omp for schedule(dynamic)
-    for (i64 task = 0; task < parts->all; task++) {
+    while ((task = next_task(queues, &ended)) >= 0) {
       struct section part = section_of(s, cut, parts, task);
       strip_product(s, &t, cut, &part, NULL, add || i, left + part.group * size, right, sums);
     }
+#pragma omp barrier
   }
 }
 
@@ -186,17 +190,17 @@ static void part_product(const struct conv_last *s, const struct cut *cut,
 
 /* Each thread takes parts of chunks of the strips. */
 static void strips_in_chunks(const struct conv_last *s, const struct cut *cut,
-                             const struct parts *parts, i64 strips, i64 chunks, int add,
-                             const real *x, const real *dy, real *copy, real *left, real *right,
-                             real *sums) {
+                             const struct parts *parts, struct queues *queues, i64 strips,
+                             i64 chunks, int add, const real *x, const real *dy, real *copy,
+                             real *left, real *right, real *sums) {
   i64 size = cut->taps * cut->panels * s->k * PANEL;
-#pragma omp for schedule(dynamic)
-  for (i64 task = 0; task < chunks * parts->all; task++) {
+  for (i64 task, ended = 0; (task = next_task(queues, &ended)) >= 0;) {
     i64 chunk = task / parts->all;
     struct section part = section_of(s, cut, parts, task % parts->all);
     part_product(s, cut, &part, strips * chunk / chunks, strips * (chunk + 1) / chunks, add, x, dy,
                  copy, left, right, sums + chunk * size);
   }
+#pragma omp barrier
 }
 
 /* dw += Σ dy x        dy channels-last, one group
@@ -215,14 +219,16 @@ void KERNEL(conv_weight)(const real *x, const real *dy, real *dw, const i64 *sha
   struct parts parts = {pieces(all, groups) * across, groups, across, wide};
   i64 lefts = (shared ? all : groups) * left_numbers(pixels);
   i64 each = strip + lefts + s->panels * right_numbers(pixels);
+  struct queues queues;
+  fill_queues(&queues, s->threads, max_i64(chunks, 1) * parts.all);
   real *places = work + chunks * cut.taps * cut.panels * s->k * PANEL, *sums = chunks ? work : dw;
 #pragma omp parallel num_threads(s->threads)
   {
     real *mine = places + omp_get_thread_num() * each, *right = mine + strip + lefts;
     if (shared)
-      strips_shared(s, &cut, &parts, strips, !chunks, x, dy, places, places + strip, right, sums);
+      strips_shared(s, &cut, &parts, &queues, strips, !chunks, x, dy, places, places + strip, right, sums);
     else
-      strips_in_chunks(s, &cut, &parts, strips, max_i64(chunks, 1), !chunks, x, dy, mine,
+      strips_in_chunks(s, &cut, &parts, &queues, strips, max_i64(chunks, 1), !chunks, x, dy, mine,
                        mine + strip, right, sums);
     if (chunks) add_sums(s, &cut, chunks, work, dw);
   }

@@ -108,7 +108,7 @@ void KERNEL(pack_weights)(const real *w, real *to, const i64 *shape) {
   const struct packing *s = (const struct packing *)shape;
   i64 panels = pieces(s->outs, PANEL), depth = s->ins * s->taps;
   i64 each = s->out == 1 ? min_i64(MOST, pieces(panels, TASKS)) : 1, tasks = pieces(panels, each);
-#pragma omp parallel for schedule(dynamic) if (s->groups * s->outs * depth > PARALLEL_ABOVE)
+#pragma omp parallel for schedule(static) if (s->groups * s->outs * depth > PARALLEL_ABOVE)
   for (i64 task = 0; task < s->groups * tasks; task++) {
     i64 group = task / tasks, panel = task % tasks * each;
     pack_panels(s, w + s->first + group * s->group, panel * PANEL, min_i64(each, panels - panel),

@@ -84,17 +84,22 @@ static void blocks_by_thread(const struct winograd *s, const real *x, const real
 static void blocks_shared(const struct winograd *s, const real *x, const real *w, real *y,
                           const struct finish *finish, real *work) {
   i64 all = s->n * s->down * s->across, panels = pieces(s->k, PANEL);
+  struct queues queues;
 #pragma omp parallel num_threads(s->threads)
   for (i64 first = 0; first < all; first += s->tiles) {
     real *values = work, *sums = work + s->values + omp_get_thread_num() * s->sums;
-    i64 count = min_i64(s->tiles, all - first);
+    i64 count = min_i64(s->tiles, all - first), ended = 0, task;
     struct coming nothing = {0};
-#pragma omp for schedule(dynamic, 2)
+#pragma omp single nowait
+    fill_queues(&queues, s->threads, pieces(panels, s->panels));
+#pragma omp for schedule(static)
     for (i64 t = 0; t < count; t++) input(s, x, first + t, values + t * s->line, sums);
-#pragma omp for schedule(dynamic)
-    for (i64 p = 0; p < panels; p += s->panels)
+    while ((task = next_task(&queues, &ended)) >= 0) {
+      i64 p = task * s->panels;
       panels_of(s, values, w, sums, first, count, p, min_i64(panels, p + s->panels), y, finish,
                 &nothing);
+    }
+#pragma omp barrier
   }
 }
 
@@ -132,7 +137,7 @@ INLINE void taps_of(const int m, const real *packed, i64 count, real *to, i64 ap
 void KERNEL(winograd_weights)(const real *w, real *to, const i64 *shape, i64 m) {
   const struct packing *all = (const struct packing *)shape;
   i64 points = (m + 2) * (m + 2), apart = all->ins * PANEL, panels = pieces(all->outs, PANEL);
-#pragma omp parallel for schedule(dynamic) if (points * apart * panels > PARALLEL_ABOVE)
+#pragma omp parallel for schedule(static) if (points * apart * panels > PARALLEL_ABOVE)
   for (i64 panel = 0; panel < panels; panel++)
     for (i64 first = 0; first < all->ins; first += SOURCES) {
       struct packing some = *all;

@@ -16,9 +16,12 @@ BLOCK = 100_000  # numbers of a block: points and sums that a thread keeps in it
 LARGEST = 100_000  # of a block of the fewest tiles, before threads share one
 COLUMNS = 64  # results of a tile that are summed before they are transformed
 CACHED = 4_000_000  # numbers of weights that may be read again for every block
-DEEP = 128  # tiles of a block for the gradient of weights
+DEEP = 100  # tiles of a block for the gradient of weights
 TOGETHER = 4  # groups of its results whose sums lie together: see winograd_weight.c
 TASKS = 8  # of a thread at least for the products of such a block
+CHUNKS = 8  # of the tiles, with sums of their own, where sums are small
+SUMS = 1_200_000  # numbers of all chunks' taps at most
+LEAST = 96  # tiles of a chunk
 SPREAD = 16  # numbers between the rows of points: powers of two apart they fight for cache lines
 
 
@@ -99,20 +102,32 @@ def convolve(x, packed, b, other, limits, k, m, grid, padding):
 
 @functools.lru_cache(maxsize=512)
 def weight_plan(m, shape, strides, k, grid, padding, threads):
-    """What winograd_weight.c needs to know: sizes, parts of the results, numbers of scratch."""
+    """What winograd_weight.c needs to know, and how many numbers of scratch memory."""
     n, c, h, w = shape
     width, points, pitch = weights.panel_width(), (m + 2) ** 2, left_pitch()
     down, across = pieces(grid[0], m), pieces(grid[1], m)
     tiles, groups, panels = n * down * across, pieces(k, weights.tile_rows()), pieces(c, width)
-    blocks = pieces(tiles, DEEP)
-    count = pieces(tiles, blocks)
+    chunks, blocks = cutting(tiles, c, k)
+    count = pieces(pieces(tiles, chunks), blocks)
     image, _, row, column = strides
     sizes = [n, c, h, w, k, *grid, *padding, image, row, column, m, down, across]
     sizes += [count, 1, 1, 0, 0, threads, 0, 0]
     block = points * (panels * (count + 1) * width + groups * (count * pitch + width))
-    parts = max(1, min(groups, pieces(TASKS * threads, panels)))
+    parts, alone = max(1, min(groups, pieces(TASKS * threads, panels))), chunks >= threads
     own = points * (TOGETHER * weights.tile_rows() * width + max(c, k))
-    return np.array(sizes), parts, min(blocks, 2) * block + threads * own
+    taps = 9 * c * k * chunks if chunks > 1 else 0
+    work = taps + (threads if alone else 2) * block + threads * own
+    return np.array(sizes), parts, chunks, blocks, int(alone), work
+
+
+def cutting(tiles, c, k):
+    """How many chunks of the tiles have taps of their own, and how many blocks there are of each.
+
+    A power of two, so that each thread takes as many. It does not depend on the threads.
+    """
+    chunks = 1 << min(CHUNKS, SUMS // (9 * c * k), tiles // LEAST).bit_length() >> 1
+    chunks = max(1, chunks)
+    return chunks, pieces(pieces(tiles, chunks), DEEP)
 
 
 def left_pitch():
@@ -132,6 +147,6 @@ def add_weight_gradient(x, dy, dw, m, padding):
     strides = tuple(s // x.itemsize for s in x.strides)
     threads = native.lib.threads()
     options = m, x.shape, strides, len(dw), dy.shape[1:3], padding, threads
-    sizes, parts, work = weight_plan(*options)
+    *sizes, work = weight_plan(*options)
     work = memory.empty(work, x.dtype)
-    native.call("winograd_weight", channels_last(x), dy, dw, sizes, parts, work)
+    native.call("winograd_weight", channels_last(x), dy, dw, *sizes, work)

@@ -5,6 +5,7 @@
    of dy groups of results. A group by a panel is one tile of registers for each point; the sums of
    all points, of a few groups, stay in a thread's own caches until they are taps. */
 #include "outer_product.h"
+#include "queues.h"
 #include "winograd_tiles.h"
 
 /* What a block's factors need: numbers from one point to the next, and of a panel or a group. One
@@ -207,35 +208,111 @@ static void add_part(const struct winograd *s, const struct factors *f, i64 coun
   }
 }
 
+/* What a thread works in: the sums of some groups, and a tile of the border. */
+struct scratch {
+  real *sums, *border;
+};
+
+/* The tiles of a block, and where its taps are added to. */
+struct block {
+  i64 first, count;
+  real *to;
+};
+
+/* How the tiles are cut: chunks, whose taps have a place of their own where there are several, and
+   `blocks` blocks of a chunk. */
+struct cutting {
+  i64 chunks, blocks;
+  real *places; /* (chunks, k, c, 3, 3), or dw */
+};
+
+static struct block block_of(const struct winograd *s, const struct cutting *cut, i64 i) {
+  i64 all = s->n * s->down * s->across, chunk = i / cut->blocks;
+  i64 first = all * chunk / cut->chunks + i % cut->blocks * s->tiles;
+  i64 count = min_i64(s->tiles, all * (chunk + 1) / cut->chunks - first);
+  return (struct block){first, max_i64(count, 0), cut->places + chunk * s->k * s->c * 9};
+}
+
+/* Each thread takes chunks, and packs and multiplies their blocks alone. */
+static void chunks_by_thread(const struct winograd *s, const struct factors *f,
+                             const struct cutting *cut, struct queues *queues, const real *x,
+                             const real *dy, real *memory, const struct scratch *mine) {
+  i64 panels = pieces(s->c, PANEL);
+  real *right = memory, *left = right + panels * f->right;
+  for (i64 chunk, ended = 0; (chunk = next_task(queues, &ended)) >= 0;)
+    for (i64 i = chunk * cut->blocks; i < (chunk + 1) * cut->blocks; i++) {
+      struct block b = block_of(s, cut, i);
+      for (i64 t = 0; t < b.count; t++)
+        pack_tile(s, f, x, dy, b.first, t, right, left, mine->border);
+      for (i64 panel = 0; panel < panels; panel++)
+        add_part(s, f, b.count, 0, 1, panel, left, right, mine->sums, b.to);
+    }
+}
+
+/* All threads share each block: its products are cut into `parts` of the groups for each panel. One
+   that has no products left packs tiles of the next. memory: two blocks' factors. */
+static void threads_share(const struct winograd *s, const struct factors *f,
+                          const struct cutting *cut, i64 parts, struct queues *queues,
+                          const real *x, const real *dy, real *memory,
+                          const struct scratch *mine) {
+  i64 blocks = cut->chunks * cut->blocks, panels = pieces(s->c, PANEL), lefts = panels * f->right;
+  i64 size = lefts + pieces(s->k, TILE_ROWS) * f->left;
+  struct block now = {0}, next;
+  for (i64 i = 0; i <= blocks; i++, now = next) {
+    real *here = memory + i % 2 * size, *before = memory + (i + 1) % 2 * size;
+    i64 ended[2] = {0}, task;
+    next = i < blocks ? block_of(s, cut, i) : (struct block){0};
+#pragma omp single
+    {
+      fill_queues(&queues[0], s->threads, i > 0 ? panels * parts : 0);
+      fill_queues(&queues[1], s->threads, next.count);
+    }
+    while ((task = next_task(&queues[0], &ended[0])) >= 0)
+      add_part(s, f, now.count, task % parts, parts, task / parts, before + lefts, before,
+               mine->sums, now.to);
+    while ((task = next_task(&queues[1], &ended[1])) >= 0)
+      pack_tile(s, f, x, dy, next.first, task, here, here + lefts, mine->border);
+#pragma omp barrier
+  }
+}
+
+/* dw += the chunks' taps, in order; there are `size` of each */
+static void add_chunks(const struct cutting *cut, i64 size, real *dw) {
+#pragma omp for schedule(static)
+  for (i64 i = 0; i < size; i++) {
+    real sum = cut->places[i];
+    for (i64 chunk = 1; chunk < cut->chunks; chunk++) sum += cut->places[i + chunk * size];
+    dw[i] += sum;
+  }
+}
+
 /* dw += Σ dy x        dy channels-last, at least LANES channels and LEFT_PITCH results
-   parts: of the groups, for a task. work: two blocks' factors, of the inputs and of dy, and a tile
-   of the border for each thread. A thread that has no products left packs the next block. */
+   chunks, blocks: of the tiles, and of each chunk; they do not depend on the number of threads.
+   alone: each thread takes whole chunks, or else all share each block, cut into `parts`.
+   work: the chunks' taps where there are several, a block's factors for each thread or else those of
+   two blocks, and sums and a tile of the border for each thread. */
 void KERNEL(winograd_weight)(const real *x, const real *dy, real *dw, const i64 *shape, i64 parts,
-                             real *work) {
+                             i64 chunks, i64 blocks, i64 alone, real *work) {
   const struct winograd *s = (const struct winograd *)shape;
   struct factors f = factors_of(s);
-  i64 all = s->n * s->down * s->across, blocks = pieces(all, s->tiles), panels = pieces(s->c, PANEL);
-  i64 right = panels * f.right, block = right + pieces(s->k, TILE_ROWS) * f.left;
+  struct cutting cut = {chunks, blocks, chunks > 1 ? work : dw};
+  i64 points = (s->m + 2) * (s->m + 2), size = s->k * s->c * 9, taps = chunks > 1 ? chunks * size : 0;
+  i64 block = pieces(s->c, PANEL) * f.right + pieces(s->k, TILE_ROWS) * f.left;
+  i64 most = points * max_i64(s->c, s->k), sums = TOGETHER * points * SUMS;
+  real *memory = work + taps, *own = memory + (alone ? s->threads : 2) * block;
+  struct queues queues[2];
+  fill_queues(&queues[0], s->threads, chunks);
 #pragma omp parallel num_threads(s->threads)
   {
-    i64 borders = min_i64(blocks, 2) * block, points = (s->m + 2) * (s->m + 2);
-    i64 most = points * max_i64(s->c, s->k), own = TOGETHER * points * SUMS;
-    real *sums = work + borders + omp_get_thread_num() * (own + most), *border = sums + own;
-    for (i64 b = 0; b <= blocks; b++) {
-      real *here = work + b % 2 * block, *before = work + (b + 1) % 2 * block;
-      if (b > 0) {
-        i64 count = min_i64(s->tiles, all - (b - 1) * s->tiles);
-#pragma omp for schedule(dynamic) nowait
-        for (i64 task = 0; task < panels * parts; task++)
-          add_part(s, &f, count, task % parts, parts, task / parts, before + right, before, sums,
-                   dw);
-      }
-      if (b < blocks) {
-        i64 first = b * s->tiles;
-#pragma omp for schedule(dynamic, 4)
-        for (i64 t = 0; t < min_i64(s->tiles, all - first); t++)
-          pack_tile(s, &f, x, dy, first, t, here, here + right, border);
-      }
-    }
+    i64 id = omp_get_thread_num();
+    struct scratch mine = {own + id * (sums + most), own + id * (sums + most) + sums};
+#pragma omp for schedule(static)
+    for (i64 i = 0; i < taps; i++) work[i] = 0;
+    if (alone)
+      chunks_by_thread(s, &f, &cut, queues, x, dy, memory + id * block, &mine);
+    else
+      threads_share(s, &f, &cut, parts, queues, x, dy, memory, &mine);
+#pragma omp barrier
+    if (taps) add_chunks(&cut, size, dw);
   }
 }
