@@ -262,6 +262,13 @@ static void conv_task(const struct conv_last *s, const real *x, const real *w, i
   }
 }
 
+/* How many strips go through one share before they go through the next: its weights stay in the
+   caches. Where what they read stays there it is one, unless there are many and nothing to copy. */
+static i64 span_of(const struct conv_last *s, i64 strips) {
+  if (!stays(s)) return strips;
+  return s->copies || s->gathers || strips < 4 * s->threads ? 1 : pieces(strips, s->threads);
+}
+
 /* y = clamp(w * x + b + other, low, high); y and other are channels-last */
 void KERNEL(conv_last)(const real *x, const real *w, const real *b, const real *other, real *y,
                        const i64 *shape, const real *range, real *work) {
@@ -269,15 +276,16 @@ void KERNEL(conv_last)(const real *x, const real *w, const real *b, const real *
   struct finish finish = finish_of(b, other, range);
   i64 shares = pieces(pieces(s->k, PANEL), s->panels), strips = s->n * s->groups;
   strips *= pieces(s->grid_h, s->lines) * pieces(s->grid_w, s->columns);
+  i64 span = span_of(s, strips);
   struct queues queues;
   fill_queues(&queues, s->threads, strips * shares);
 #pragma omp parallel num_threads(s->threads)
   {
     real *mine = work + omp_get_thread_num() * s->work;
     for (i64 task, ended = 0, last = -1; (task = next_task(&queues, &ended)) >= 0;) {
-      /* strip by strip, or else share by share: each thread then reads its part of the weights */
-      i64 strip = stays(s) ? task / shares : task % strips;
-      i64 share = stays(s) ? task % shares : task / strips;
+      i64 first = task / (span * shares) * span, count = min_i64(span, strips - first);
+      i64 strip = first + (task - first * shares) % count;
+      i64 share = (task - first * shares) / count;
       conv_task(s, x, w, strip, share, strip == last, y, &finish, mine);
       last = strip;
     }

@@ -13,7 +13,7 @@ WINDOWS = 48  # of a task: what they read stays in the caches
 WHOLE = 196  # windows of a line that are not parted
 STRIP = 60_000  # numbers of a copied strip, for the same reason
 TASKS = 8  # of a thread at least, so that threads end together
-GATHERED = 256  # numbers that a window reads at most for them to be gathered
+KEPT = 75_000  # numbers of weights that stay in the caches for many strips
 CHANNELS = 64  # of a share of a depthwise convolution
 WASTE = 1.15  # so many rows of tiles to one that is used
 PART = 24  # windows at least where those of a line are parted
@@ -50,11 +50,12 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, groups, thr
     if n * grid[0] * grid[1] * k * groups * c * p * q < PARALLEL_ABOVE:
         threads = 1
     gathers = gathered_rows(c, kernel, k, grid, dilation, copies or max(stride) > 1)
-    columns = grid[1] if gathers or grid[1] <= WHOLE else shares(grid[1], WINDOWS)
+    thin = max(kernel) > 1 and c < weights.panel_width() // 2  # much is made of little
+    columns = grid[1] if gathers or thin or grid[1] <= WHOLE else shares(grid[1], WINDOWS)
     wide = ((columns - 1) * stride[1] + (q - 1) * dilation[1] + 1) * c
     lines = max(1, 2 * WINDOWS // columns)
-    if gathers:
-        lines = max(1, STRIP // (gathers * q * c * columns))
+    if gathers or thin:
+        lines = max(1, STRIP // ((gathers or p) * q * c * columns or 1))
     elif copies:
         lines = max(lines, (STRIP // wide - (p - 1) * dilation[0]) // stride[0])
     most = n * groups * grid[0] * pieces(grid[1], columns) // (TASKS * threads)
@@ -70,6 +71,8 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, groups, thr
         tasks *= pieces(panels, taken)
         if tasks < TASKS * threads and lines == 1 and not copies:
             columns = evenly(columns, tasks, threads)
+    elif not copies and not gathers:
+        taken = shares(panels, max(1, KEPT // (c * p * q * weights.panel_width() or 1)))
     rows = (lines - 1) * stride[0] + (p - 1) * dilation[0] + 1
     work = copies * rows * wide + gathers * lines * columns * q * c
     sizes = [n, groups, c, h, w, k, p, q, *grid, *stride, *padding, *dilation, *strides]
@@ -98,7 +101,7 @@ def evenly(columns, tasks, threads):
 def gathered_rows(c, kernel, k, grid, dilation, spread):
     """Of how many rows of taps at a time what a window reads is gathered; 0 for not at all.
 
-    It pays where a window reads little, and where lines are short: tiles would end with them.
+    It pays where lines are short: tiles would end with them.
     spread: the windows do not lie one after another.
     """
     (p, q), rows, least = kernel, weights.tile_rows(), weights.panel_width() // 2
@@ -106,8 +109,6 @@ def gathered_rows(c, kernel, k, grid, dilation, spread):
     waste = pieces(grid[1], rows) * rows / max(1, grid[1])
     if not spread or run < least:
         return 0
-    if p > 1 and p * q * c <= GATHERED:
-        return p
     if waste < WASTE or k < MANY or c < least:
         return 0
     return max(1, min(p, STRIP // (grid[0] * grid[1] * q * c or 1)))

@@ -40,9 +40,9 @@ def block(m, tiles, c, k, threads):
     if points * rows * c <= LARGEST and tiles >= 2 * threads * rows:
         count = rows * min(4, max(1, BLOCK // one))
         return pieces(tiles, pieces(tiles, count)), taken, 0
-    count = rows * (4 if points * c * k <= CACHED else 7)
-    taken = max(1, min(taken, panels // (2 * threads)))
-    return pieces(tiles, pieces(tiles, count)), taken, 1
+    blocks = pieces(tiles, rows * (4 if points * c * k <= CACHED else 7))
+    parts = 2 if blocks > 1 else 4  # of a thread: one is slower than others, and all wait for it
+    return pieces(tiles, blocks), max(1, min(taken, panels // (parts * threads))), 1
 
 
 def plan(m, shape, strides, k, grid, padding, pooled, threads):
