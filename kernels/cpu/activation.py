@@ -123,6 +123,10 @@ def _forward(name, x, *options):
     """A kernel from x to y."""
     if not native.takes(x):
         return getattr(reference, name)(x, *options)
+    if layout.plain(x):
+        y = memory.empty(x.shape, x.dtype)
+        native.call(name, x, y, *options, x.size)
+        return y
     if _in_blocks(x):
         y = memory.empty(x.shape, x.dtype)
         for one, to in zip(x, y, strict=True):
@@ -138,6 +142,10 @@ def _backward(name, x, dy, *options):
     """A kernel from x and dy to dx."""
     if not native.takes(x, dy):
         return getattr(reference, name)(x, dy, *options)
+    if layout.plain(x, dy):
+        dx = memory.empty(x.shape, x.dtype)
+        native.call(name, x, dy, dx, *options, x.size)
+        return dx
     if _in_blocks(x, dy):
         dx = memory.empty(x.shape, x.dtype)
         for parts in zip(x, dy, dx, strict=True):

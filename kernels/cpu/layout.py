@@ -7,6 +7,15 @@ import numpy as np
 from flambeau.kernels.cpu import memory, native
 
 
+def plain(*arrays):
+    """True when these arrays are in C order, at addresses that C can read."""
+    for x in arrays:
+        flags = x.flags
+        if not (flags.c_contiguous and flags.aligned):
+            return False
+    return True
+
+
 def is_channels_last(x):
     """True when the memory of x (n, c, h, w) is in the order n, h, w, c and not in C order."""
     return x.ndim == 4 and not x.flags.c_contiguous and x.transpose(0, 2, 3, 1).flags.c_contiguous

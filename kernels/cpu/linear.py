@@ -30,10 +30,10 @@ def linear_relu(x, w, b):
 
 
 def _linear(x, w, b, relu):
-    y = memory.empty((*x.shape[:-1], len(w)), x.dtype)
-    n, (o, i) = y.size // len(w), w.shape
-    x, w = contiguous(x), contiguous(w)
-    b = readable(b)
+    o, i = w.shape
+    y = memory.empty((*x.shape[:-1], o), x.dtype)
+    n = y.size // o
+    x, w, b = contiguous(x), contiguous(w), readable(b)
     if 0 < n <= FEW_ROWS:
         native.call("linear_few", x, w, b, y, n, i, o)
     elif n and n * i * o <= SMALL:

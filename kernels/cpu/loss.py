@@ -83,7 +83,7 @@ def mse_loss_backward(x, target, scale):
 def _places(name, x, target, weight, *options):
     """The losses of all places, and the sums of the losses and of the weights, in float64."""
     x, target, weight = readable(x), readable(target), readable(weight)
-    losses, weights = (memory.empty(target.shape, x.dtype) for _ in range(2))
+    losses, weights = memory.empty(target.shape, x.dtype), memory.empty(target.shape, x.dtype)
     totals = np.empty(2)
     native.call(name, x, target, weight, losses, weights, totals, *_sizes(x), *options)
     return losses, tuple(totals.tolist())

@@ -6,8 +6,8 @@ and needs NumPy's C headers; an owner of our own costs a microsecond an array, w
 do not notice. Small ones come from NumPy.
 """
 
-import math
 import os
+from math import inf, prod
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from flambeau.kernels.cpu._native import ffi, lib
 LARGE = 1 << 16  # bytes; below, NumPy's own allocation is as fast
 MOST = 2**63 - 1  # bytes; never to be had
 if os.environ.get("FLAMBEAU_MEMORY") == "numpy":  # lets sanitizers see where an array ends
-    LARGE = math.inf
+    LARGE = inf
 
 _own, _buffer, _allocate, _release = ffi.gc, ffi.buffer, lib.memory_allocate, lib.memory_release
 arena = None  # where a recording takes its memory, see arena.py
@@ -30,7 +30,7 @@ def empty(shape, dtype):
     (2, 3)
     """
     dtype = np.dtype(dtype)
-    size = dtype.itemsize * (math.prod(shape) if isinstance(shape, (tuple, list)) else int(shape))
+    size = dtype.itemsize * (prod(shape) if isinstance(shape, (tuple, list)) else int(shape))
     if arena is not None and arena.is_mine():
         return np.ndarray(shape, dtype, _buffer(arena.block(size), size))
     if size < LARGE or dtype.hasobject:

@@ -62,14 +62,17 @@ def takes(*arrays):
 
 def writes(*arrays):
     """True when C can write to these arrays, or Nones, where they are."""
-    return all([a is None or a.flags.carray for a in arrays])
+    for a in arrays:
+        if a is not None and not a.flags.carray:
+            return False
+    return True
 
 
 def call(name, *args):
     """Run the C kernel `name`: arrays become pointers, None becomes NULL, numbers pass as they are.
 
-    A list of arrays of one dtype becomes a table of pointers. The first array's dtype picks the
-    variant. Arrays must be C-contiguous.
+    A list of arrays of one dtype becomes a table of pointers, a tuple an array of its numbers. The
+    first array's dtype picks the variant. Arrays must be C-contiguous.
     """
     if _threads is not None:
         adopt()
@@ -81,14 +84,17 @@ def call(name, *args):
             pass
         elif isinstance(a, ndarray):
             kind = a.dtype
-            dtype = dtype or kind
+            if dtype is None:
+                dtype = kind
             a = from_buffer(POINTER[kind], a)
         elif a is None:
             a = NULL
         elif type(a) is list:
-            kind = POINTER[a[0].dtype]
-            dtype = dtype or a[0].dtype
-            a = ffi.new(TABLE[a[0].dtype], [from_buffer(kind, part) for part in a])
+            kind = a[0].dtype
+            if dtype is None:
+                dtype = kind
+            pointer = POINTER[kind]
+            a = [from_buffer(pointer, part) for part in a]
         passed.append(a)
     function = _functions.get((name, dtype)) or found(name, dtype)
     return function(*passed)

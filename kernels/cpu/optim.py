@@ -2,8 +2,6 @@
 
 import math
 
-import numpy as np
-
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import native
 
@@ -30,7 +28,7 @@ def adam_step(ws, dws, ms, vs, step, lr, beta1, beta2, eps, weight_decay, decoup
 
 
 def _sizes(arrays):
-    return np.array([a.size for a in arrays])
+    return tuple([a.size for a in arrays])
 
 
 def _takes(*lists):
