@@ -20,6 +20,20 @@ PLAIN = frozenset({np.ndarray, int, float, bool, str, type(None), Arguments})
 classes = {}  # every subclass by its qualified name: what nn.load may build
 
 
+class Gradient:
+    """The gradient of a module's parameter where the module has none yet: see Module.
+
+    A descriptor of the parameter alone: a `__getattr__` of the module would make every attribute
+    slow to find.
+    """
+
+    def __init__(self, name):
+        self.name = name
+
+    def __get__(self, module, owner=None):
+        return self if module is None else made_gradient(module, self.name)
+
+
 class Module:
     """A function with a backward pass: `forward(x) -> y`, `backward(x, dy) -> dx`.
 
@@ -59,17 +73,9 @@ class Module:
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)
         classes[f"{cls.__module__}.{cls.__qualname__}"] = cls
-
-    def __getattr__(self, name):
-        stem = name.removeprefix("grad_")
-        if stem == name or stem not in self.params:
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        array = self.__dict__.get(stem)
-        if array is None or self.frozen:
-            return None
-        grad = kernels.of(array).zeros(array, array.shape, array.dtype)
-        self.__dict__[name] = grad
-        return grad
+        for name in cls.params:
+            if not hasattr(cls, "grad_" + name):
+                setattr(cls, "grad_" + name, Gradient(name))
 
     def __repr__(self):
         args, kwargs = self.arguments
@@ -91,6 +97,8 @@ class Module:
 
     def __call__(self, *inputs, **options):
         """forward on arrays (several become a tuple); on graph nodes it wires a new node."""
+        if len(inputs) == 1 and type(inputs[0]) is np.ndarray:  # the rest need not be asked
+            return self.forward(inputs[0], **options)
         if any(hasattr(x, "wire") for x in inputs):
             return next(x for x in inputs if hasattr(x, "wire")).wire(self, inputs, **options)
         if not inputs:
@@ -370,6 +378,16 @@ class Module:
                 )
             return named[what]
         return [module for module in self.modules() if isinstance(module, what)]
+
+
+def made_gradient(module, name):
+    """The gradient of a parameter, made for the module to keep; None when there is to be none."""
+    array = module.__dict__.get(name)
+    if array is None or module.frozen:
+        return None
+    grad = kernels.of(array).zeros(array, array.shape, array.dtype)
+    module.__dict__["grad_" + name] = grad
+    return grad
 
 
 def who(module):

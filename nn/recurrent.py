@@ -2,7 +2,7 @@
 
 from flambeau import kernels
 from flambeau.nn import init, random
-from flambeau.nn.module import Module
+from flambeau.nn.module import Module, made_gradient
 
 STEMS = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
 
@@ -34,6 +34,12 @@ class Recurrent(Module):
                 names += own
             width = hidden_size * self.directions
         self.params = tuple(names)
+
+    def __getattr__(self, name):  # of params that are the module's own, and not its class's
+        stem = name.removeprefix("grad_")
+        if stem == name or stem not in self.params:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return made_gradient(self, stem)
 
     def names(self, layer, direction):
         """The names of the parameters of one layer in one direction."""
