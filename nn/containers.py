@@ -9,10 +9,12 @@ from flambeau.nn.module import who
 from flambeau.nn.normalization import NORMS
 from flambeau.nn.pooling import MaxPool2d
 
+WITH_RELU = *NORMS, Conv2d, Linear
+
 
 def takes_behind(module):
     """True for a layer that computes a ReLU behind it too, in training; see WithReLU."""
-    return as_it_is(module, *NORMS, Conv2d, Linear) and module.training
+    return as_it_is(module, *WITH_RELU) and module.training
 
 
 def takes_before(module):
@@ -52,9 +54,9 @@ class Sequential(Container):
         return x
 
     def _keeping(self, x):
-        kept, shared = {}, overlapping(self.named)
+        shared = overlapping(self.named)
         relus = self._relus(shared)
-        kept |= dict.fromkeys(relus.values())
+        kept = dict.fromkeys(relus.values())
         last = next(reversed(self.named), None)  # its y is the caller's
         for name in self.named:
             if name in kept:

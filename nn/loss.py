@@ -192,7 +192,7 @@ def _classes(loss, output, target):
 
 def _all_classes(target, c):
     """True when every target is from 0 to c − 1: below c as an unsigned number."""
-    return target.size > 0 and int(target.view(np.uint64).max()) < c
+    return target.size > 0 and int(np.maximum.reduce(target.view(np.uint64), axis=None)) < c
 
 
 def _check_range(loss, target, kept, c):

@@ -126,10 +126,10 @@ class Module:
 
     def children(self):
         """The modules directly inside, as a list of (name, module)."""
-        found = []
-        if PLAIN.issuperset(map(type, vars(self).values())):  # soon known: nets are often walked
+        found, own = [], vars(self)
+        if PLAIN.issuperset(map(type, own.values())):  # soon known: nets are often walked
             return found
-        for name, value in vars(self).items():
+        for name, value in own.items():
             if name == "arguments":
                 continue
             if isinstance(value, Module):
@@ -154,11 +154,12 @@ class Module:
         """Where the learned arrays are: (dotted name, module, attribute), each array once."""
         found, seen = [], set()
         for path, module in self.named_modules():
+            prefix = _dot(path, "")
             for name in module.params:
                 array = getattr(module, name)
                 if array is not None and id(array) not in seen:
                     seen.add(id(array))
-                    found.append((_dot(path, name), module, name))
+                    found.append((prefix + name, module, name))
         return found
 
     def named_parameters(self):
@@ -196,7 +197,10 @@ class Module:
             for name in self.params:
                 if getattr(self, name) is not None:
                     return True
-        return any([child.learns() for _, child in self.children()])
+        for _, child in self.children():
+            if child.learns():
+                return True
+        return False
 
     # ---- modes
 

@@ -49,12 +49,12 @@ class Optimizer:
 
     def step(self, closure=None):
         """One step. closure: called first, to compute the gradients; its loss is returned."""
-        loss, parts = closure() if closure else None, []
+        loss, parts, arrays = closure() if closure else None, [], self.arrays
         for path, module, name in self.net.slots():
             grad = module.__dict__.get("grad_" + name)  # None: no backward came here
             if grad is not None and not module.frozen:
                 w = getattr(module, name)
-                kept = self._recall(path, module, w)
+                kept = self._recall(path, module, w, arrays)
                 kept["step"] += 1
                 parts.append((w, grad, kept))
         self.update_all(parts)
@@ -64,19 +64,21 @@ class Optimizer:
         """Set all gradients of the network to zero."""
         self.net.zero_grad()
 
-    def _recall(self, path, module, w):
-        """What is kept for the parameter w: on its device, in its dtype."""
-        kept, arrays, owner = self.state.get(path), self.arrays, self.owners.get(path, module)
-        fits = kept is not None and owner is module
-        if not fits or not all([n in kept and kept[n].shape == w.shape for n in arrays]):
-            kept = {"step": 0}
-            kept |= {n: kernels.of(w).zeros(w, w.shape, w.dtype) for n in arrays}
+    def _recall(self, path, module, w, arrays):
+        """What is kept for the parameter w, with these arrays: on its device, in its dtype."""
+        kept, shape = self.state.get(path), w.shape
+        fits = kept is not None and self.owners.get(path, module) is module
+        if not fits or not all([n in kept and kept[n].shape == shape for n in arrays]):
+            kept = {"step": 0} | {n: kernels.of(w).zeros(w, shape, w.dtype) for n in arrays}
             self.state[path] = kept
         self.owners[path] = module
         for name in arrays:
-            if kept[name].dtype != w.dtype:
-                kept[name] = kernels.of(kept[name]).cast(kept[name], w.dtype)
-            kept[name] = kernels.to(kept[name], kernels.device(w))
+            array = kept[name]
+            if array.dtype != w.dtype:
+                array = kernels.of(array).cast(array, w.dtype)
+            if not type(array) is type(w) is np.ndarray:  # these are where they should be
+                array = kernels.to(array, kernels.device(w))
+            kept[name] = array
         return kept
 
     def state_dict(self):

@@ -16,12 +16,13 @@ def empty(like, shape, dtype):
 
 def contiguous(x):
     """x in C order and at an address that C can read: itself when it is, else a copy."""
-    return x if layout.plain(x) else layout.arranged(x, False)
+    flags = x.flags
+    return x if flags.c_contiguous and flags.aligned else layout.arranged(x, False)
 
 
 def readable(x):
     """The same; None stays None."""
-    return x if x is None or layout.plain(x) else layout.arranged(x, False)
+    return None if x is None else contiguous(x)
 
 
 @contextlib.contextmanager

@@ -80,16 +80,17 @@ def call(name, *args):
         return recorder.call(name, args)
     dtype, passed = None, []
     for a in args:  # all here, in one loop: small layers take no longer than their calls
-        if type(a) is int:
+        kind = type(a)
+        if kind is int:
             pass
-        elif isinstance(a, ndarray):
+        elif kind is ndarray or isinstance(a, ndarray):
             kind = a.dtype
             if dtype is None:
                 dtype = kind
             a = from_buffer(POINTER[kind], a)
         elif a is None:
             a = NULL
-        elif type(a) is list:
+        elif kind is list:
             kind = a[0].dtype
             if dtype is None:
                 dtype = kind

@@ -33,5 +33,9 @@ def _sizes(arrays):
 
 def _takes(*lists):
     """True for arrays of one dtype that C knows, contiguous and writeable: they change in place."""
-    arrays = [a for arrays in lists for a in arrays]
-    return native.takes(*arrays) and native.writes(*arrays)
+    dtype = lists[0][0].dtype
+    for arrays in lists:
+        for a in arrays:
+            if a.dtype != dtype or not a.flags.carray:
+                return False
+    return dtype in native.REAL
