@@ -54,7 +54,7 @@ def test_gradients_of_weights_over_many_tiles_are_the_same_by_any_threads(name, 
     cpu, before, options = kernels.package("cpu"), kernels.get_num_threads(), ((1, 1),) * 3
     x, dy, found = draw(5, c, 61, 35), draw(5, k, 61, 35), []
     try:
-        for threads in (1, 2, 3):
+        for threads in (1, 2, 3, 9):
             kernels.set_num_threads(threads)
             dw = np.zeros((k, c, 3, 3), "f4")
             with algorithm.use(name):
