@@ -16,8 +16,7 @@ def empty(like, shape, dtype):
 
 def contiguous(x):
     """x in C order and at an address that C can read: itself when it is, else a copy."""
-    flags = x.flags
-    return x if flags.c_contiguous and flags.aligned else layout.arranged(x, False)
+    return x if layout.plain(x) else layout.arranged(x, False)
 
 
 def readable(x):

@@ -226,7 +226,8 @@ void KERNEL(conv_weight)(const real *x, const real *dy, real *dw, const i64 *sha
   {
     real *mine = places + omp_get_thread_num() * each, *right = mine + strip + lefts;
     if (shared)
-      strips_shared(s, &cut, &parts, &queues, strips, !chunks, x, dy, places, places + strip, right, sums);
+      strips_shared(s, &cut, &parts, &queues, strips, !chunks, x, dy, places, places + strip,
+                    right, sums);
     else
       strips_in_chunks(s, &cut, &parts, &queues, strips, max_i64(chunks, 1), !chunks, x, dy, mine,
                        mine + strip, right, sums);

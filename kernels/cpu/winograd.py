@@ -116,7 +116,8 @@ def weight_plan(m, shape, strides, k, grid, padding, threads):
     parts, alone = max(1, min(groups, pieces(TASKS * threads, panels))), chunks >= threads
     own = points * (TOGETHER * weights.tile_rows() * width + max(c, k))
     taps = 9 * c * k * chunks if chunks > 1 else 0
-    work = taps + (threads if alone else 2) * block + threads * own
+    held = threads if alone else min(chunks * blocks, 2)
+    work = taps + held * block + threads * own
     return np.array(sizes), parts, chunks, blocks, int(alone), work
 
 

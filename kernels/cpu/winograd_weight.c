@@ -290,16 +290,17 @@ static void add_chunks(const struct cutting *cut, i64 size, real *dw) {
    chunks, blocks: of the tiles, and of each chunk; they do not depend on the number of threads.
    alone: each thread takes whole chunks, or else all share each block, cut into `parts`.
    work: the chunks' taps where there are several, a block's factors for each thread or else those of
-   two blocks, and sums and a tile of the border for each thread. */
+   at most two blocks, and sums and a tile of the border for each thread. */
 void KERNEL(winograd_weight)(const real *x, const real *dy, real *dw, const i64 *shape, i64 parts,
                              i64 chunks, i64 blocks, i64 alone, real *work) {
   const struct winograd *s = (const struct winograd *)shape;
   struct factors f = factors_of(s);
   struct cutting cut = {chunks, blocks, chunks > 1 ? work : dw};
-  i64 points = (s->m + 2) * (s->m + 2), size = s->k * s->c * 9, taps = chunks > 1 ? chunks * size : 0;
+  i64 points = (s->m + 2) * (s->m + 2), size = s->k * s->c * 9;
+  i64 taps = chunks > 1 ? chunks * size : 0, held = alone ? s->threads : min_i64(chunks * blocks, 2);
   i64 block = pieces(s->c, PANEL) * f.right + pieces(s->k, TILE_ROWS) * f.left;
   i64 most = points * max_i64(s->c, s->k), sums = TOGETHER * points * SUMS;
-  real *memory = work + taps, *own = memory + (alone ? s->threads : 2) * block;
+  real *memory = work + taps, *own = memory + held * block;
   struct queues queues[2];
   fill_queues(&queues[0], s->threads, chunks);
 #pragma omp parallel num_threads(s->threads)
