@@ -41,9 +41,9 @@ def _linear(x, w, b, relu):
         native.call("linear_small", x, w, b, y, work, n, i, o, relu)
         return y
     elif n and weights.cannot_change(w):
-        _times(x.reshape(n, i), weights.kept(w, "columns", _pack), y.reshape(n, o), False, b)
+        _times(x, weights.kept(w, "columns", _pack), b, y, (n, o, i, i, 1, 0, 0), True, False)
     elif n:
-        product(x.reshape(n, i), w.T, y.reshape(n, o), False, b)
+        _times(x, w, b, y, (n, o, i, i, 1, 1, i), False, False)
     if relu:
         native.call("relu", y, y, y.size)
     return y
@@ -102,16 +102,19 @@ def _backward_small(x, y, dy, w, dw, db, want_dx):
 def product(a, b, c, add, bias=None):
     """c = a b + bias, or c += a b (add): matrices, a and b of any strides, c and bias contiguous"""
     if min(*a.shape, *b.shape) > 0:  # to an empty sum only is anything added here
-        _times(a, b, c, add, bias)
+        (m, depth), n = a.shape, c.shape[1]
+        (a, *a_steps), (b, *b_steps) = _place(a), _place(b)
+        _times(a, b, bias, c, (m, n, depth, *a_steps, *b_steps), False, add)
 
 
-def _times(a, b, c, add, bias):
-    """The same; b may also be packed by weights.pack."""
-    (m, depth), n, packed = a.shape, c.shape[1], b.ndim == 1
+def _times(a, b, bias, c, sizes, packed, add):
+    """The same of what `call` takes: m, n, depth and the steps between rows and columns of a and b.
+
+    packed: b comes from weights.pack
+    """
+    m, n, depth = sizes[:3]
     count = native.lib.threads() if m * n * depth > PARALLEL_ABOVE else 1
     work = memory.empty(_work(c.dtype, m, n, depth, count), c.dtype)
-    (a, *a_steps), (b, *b_steps) = _place(a), (b, 0, 0) if packed else _place(b)
-    sizes = m, n, depth, *a_steps, *b_steps
     native.call("shared_product", a, b, bias, c, *sizes, packed, add, count, work)
 
 

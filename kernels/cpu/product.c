@@ -5,14 +5,18 @@
 
    The terms are taken a slice at a time, both factors are packed, and a panel of the right factor
    stays in the first cache while all rows of a block of the left, which stays in the second, pass
-   by. Where the left factor is low, all of it is one block and the threads share the columns;
-   otherwise they share the rows.
+   by. Where the left factor is low, all of it is one block and the threads take columns; otherwise
+   they take blocks, and the right factor is packed before, as many slices as are kept at a time.
    Source: Goto and van de Geijn, Anatomy of high-performance matrix multiplication, 2008. */
 #include "panels.h"
+#include "queues.h"
 
 enum {
   SLICE = 512,
   LEFT_BLOCK = (384 << 10) / sizeof(real),
+  RIGHT_KEPT = (4 << 20) / sizeof(real),
+  TASKS = 8, /* of a thread, at least where there are so many LEAST panels of rows */
+  LEAST = 4,
   IN_CACHE = (256 << 10) / sizeof(real),
   FEW_COLUMNS = 128 /* so few that the rows of a are better read in place */
 };
@@ -20,11 +24,19 @@ enum {
 struct product {
   i64 m, n, depth, threads; /* c (m, n) = a (m, depth) b (depth, n) */
   i64 terms;                /* of a slice */
+  i64 kept;                 /* terms of the slices that are packed at a time */
   i64 panels;               /* of rows in a block */
   i64 low;                  /* whether all rows are one block */
   i64 packed;               /* whether b is panels [depth][TILE_COLUMNS] already */
   const real *bias;         /* (n,), or NULL */
-  real *c;
+  real *c, *work;
+};
+
+/* Slices of the factors: a (m, terms), b (terms, n). add: to what c holds */
+struct slices {
+  i64 terms;
+  struct matrix a, b;
+  int add;
 };
 
 /* What tiles fetch while they compute: one here, the next one `step` further. */
@@ -39,8 +51,11 @@ INLINE i64 fetched(i64 terms) { return terms / 8 * (64 / (i64)sizeof(real)); }
 static struct product product_of(i64 m, i64 n, i64 depth, i64 threads) {
   i64 terms = pieces(depth, pieces(depth, SLICE)), panels = pieces(m, TILE_ROWS);
   i64 most = max_i64(1, LEFT_BLOCK / (terms * LEFT_PITCH)), low = panels <= most && n >= m;
-  if (!low) panels = pieces(panels, threads * pieces(panels, threads * most));
-  return (struct product){m, n, depth, threads, terms, panels, low, 0, NULL, NULL};
+  i64 slices = low ? 1 : max_i64(1, RIGHT_KEPT / (terms * n));
+  i64 share = pieces(panels, max_i64(1, min_i64(threads * TASKS, panels / LEAST)));
+  if (!low) panels = min_i64(share, most);
+  return (struct product){.m = m, .n = n, .depth = depth, .threads = threads, .terms = terms,
+                          .kept = min_i64(slices * terms, depth), .panels = panels, .low = low};
 }
 
 /* The numbers of left factor in a block. */
@@ -49,9 +64,13 @@ INLINE i64 left_size(const struct product *p) { return p->panels * LEFT_PITCH * 
 /* The numbers of `work` that `shared_product` needs. */
 i64 KERNEL(shared_product_work)(const real *x, i64 m, i64 n, i64 depth, i64 threads) {
   struct product p = product_of(m, n, depth, threads);
-  i64 right = p.terms * TILE_COLUMNS;
-  if (p.low) return left_size(&p) + threads * right;
-  return threads * left_size(&p) + pieces(n, TILE_COLUMNS) * right;
+  if (p.low) return left_size(&p) + threads * p.terms * TILE_COLUMNS;
+  return threads * left_size(&p) + pieces(n, TILE_COLUMNS) * p.kept * TILE_COLUMNS;
+}
+
+/* How many tasks the threads share: blocks of rows, or panels of columns. */
+INLINE i64 tasks_of(const struct product *p) {
+  return p->low ? pieces(p->n, TILE_COLUMNS) : pieces(pieces(p->m, TILE_ROWS), p->panels);
 }
 
 /* The panels of rows from `first` to `end` of the columns from j on; both factors are packed.
@@ -87,52 +106,62 @@ static void panel_in_place(const struct product *p, i64 first, i64 end, i64 j, i
   }
 }
 
-/* A slice of a high product: a (m, terms), b (terms, n); the work is that of all threads. */
-static void high_slice(const struct product *p, i64 terms, struct matrix a, struct matrix b,
-                       int add, real *work) {
+/* A block of rows of a slice of a high product. right: panels, `apart` terms of them each */
+static void high_block(const struct product *p, i64 first, i64 end, const struct slices *s,
+                          const real *right, i64 apart, real *left) {
+  i64 in_place = read_in_place(p, s->a), row = panel_row(p->m, first);
+  struct matrix a = {s->a.at + row * s->a.row, s->a.row, s->a.column};
+  if (!in_place) pack_left(a, p->m, first, end, s->terms, left);
+  for (i64 j = 0; j < p->n; j += TILE_COLUMNS) {
+    const real *panel = right + j * apart, *next = panel + apart * TILE_COLUMNS;
+    if (in_place)
+      panel_in_place(p, first, end, j, s->terms, s->a, panel, next, s->add);
+    else
+      panel_product(p, first, end, j, s->terms, left, panel,
+                    (struct ahead){next, fetched(s->terms)}, s->add);
+  }
+}
+
+/* Slices of a high product: each thread takes blocks of rows through all of them. */
+static void high_slices(const struct product *p, const struct slices *s, struct queues *queues) {
   enum { TOGETHER = 4 * TILE_COLUMNS };
-  i64 panels = pieces(p->m, TILE_ROWS), in_place = read_in_place(p, a);
-  i64 apart = p->packed ? p->depth : terms; /* panels, in rows of them */
-  real *packed = work, *left = work + p->terms * pieces(p->n, TILE_COLUMNS) * TILE_COLUMNS;
-  const real *right = p->packed ? b.at : packed;
-  left += omp_get_thread_num() * left_size(p);
+  real *left = p->work + omp_get_thread_num() * left_size(p);
+  real *packed = p->work + p->threads * left_size(p);
+  if (!p->packed) {
 #pragma omp for schedule(static)
-  for (i64 j = 0; j < (p->packed ? 0 : p->n); j += TOGETHER)
-    pack_right((struct matrix){b.at + j * b.column, b.row, b.column},
-               min_i64(p->n - j, TOGETHER), terms, packed + j * terms);
-#pragma omp for schedule(static)
-  for (i64 first = 0; first < panels; first += p->panels) {
-    i64 end = min_i64(first + p->panels, panels), row = panel_row(p->m, first);
-    if (!in_place)
-      pack_left((struct matrix){a.at + row * a.row, a.row, a.column}, p->m, first, end, terms,
-                left);
-    for (i64 j = 0; j < p->n; j += TILE_COLUMNS) {
-      const real *panel = right + j * apart, *next = panel + apart * TILE_COLUMNS;
-      if (in_place)
-        panel_in_place(p, first, end, j, terms, a, panel, next, add);
-      else
-        panel_product(p, first, end, j, terms, left, panel, (struct ahead){next, fetched(terms)},
-                      add);
+    for (i64 j = 0; j < p->n; j += TOGETHER)
+      pack_right((struct matrix){s->b.at + j * s->b.column, s->b.row, s->b.column},
+                 min_i64(p->n - j, TOGETHER), s->terms, packed + j * s->terms);
+  }
+  for (i64 task, ended = 0; (task = next_task(queues, &ended)) >= 0;) {
+    i64 first = task * p->panels, end = min_i64(first + p->panels, pieces(p->m, TILE_ROWS));
+    for (i64 k = 0; k < s->terms; k += p->terms) {
+      struct matrix a = {s->a.at + k * s->a.column, s->a.row, s->a.column};
+      struct slices slice = {min_i64(p->terms, s->terms - k), a, s->b, s->add || k};
+      const real *right = (p->packed ? s->b.at : packed) + k * TILE_COLUMNS;
+      high_block(p, first, end, &slice, right, p->packed ? p->depth : s->terms, left);
     }
   }
 }
 
-/* The same of a low one. */
-static void low_slice(const struct product *p, i64 terms, struct matrix a, struct matrix b,
-                      int add, real *work) {
-  i64 panels = p->panels, ahead = b.row == 1 && terms == p->depth ? fetched(terms) : b.column;
-  i64 in_place = read_in_place(p, a);
-  real *left = work, *packed = work + left_size(p);
+/* A slice of a low product: each thread takes panels of columns. */
+static void low_slice(const struct product *p, const struct slices *s, struct queues *queues) {
+  enum { TOGETHER = 4 };
+  struct matrix a = s->a, b = s->b;
+  i64 panels = p->panels, terms = s->terms, in_place = read_in_place(p, a);
+  i64 ahead = b.row == 1 && terms == p->depth ? fetched(terms) : b.column;
+  real *left = p->work, *packed = left + left_size(p);
   packed += omp_get_thread_num() * p->terms * TILE_COLUMNS;
+  if (!in_place) {
 #pragma omp for schedule(static)
-  for (i64 first = 0; first < (in_place ? 0 : panels); first += 4) {
-    i64 row = panel_row(p->m, first);
-    pack_left((struct matrix){a.at + row * a.row, a.row, a.column}, p->m, first,
-              min_i64(first + 4, panels), terms, left + first * terms * LEFT_PITCH);
+    for (i64 first = 0; first < panels; first += TOGETHER) {
+      i64 row = panel_row(p->m, first);
+      pack_left((struct matrix){a.at + row * a.row, a.row, a.column}, p->m, first,
+                min_i64(first + TOGETHER, panels), terms, left + first * terms * LEFT_PITCH);
+    }
   }
-#pragma omp for schedule(static)
-  for (i64 panel = 0; panel < pieces(p->n, TILE_COLUMNS); panel++) {
-    i64 j = panel * TILE_COLUMNS;
+  for (i64 task, ended = 0; (task = next_task(queues, &ended)) >= 0;) {
+    i64 j = task * TILE_COLUMNS;
     const real *right = packed, *next = b.at + (j + TILE_COLUMNS) * b.column;
     if (p->packed)
       right = b.at + j * p->depth, next = right + p->depth * TILE_COLUMNS, ahead = fetched(terms);
@@ -140,9 +169,9 @@ static void low_slice(const struct product *p, i64 terms, struct matrix a, struc
       pack_right((struct matrix){b.at + j * b.column, b.row, b.column},
                  min_i64(p->n - j, TILE_COLUMNS), terms, packed);
     if (in_place)
-      panel_in_place(p, 0, panels, j, terms, a, right, next, add);
+      panel_in_place(p, 0, panels, j, terms, a, right, next, s->add);
     else
-      panel_product(p, 0, panels, j, terms, left, right, (struct ahead){next, ahead}, add);
+      panel_product(p, 0, panels, j, terms, left, right, (struct ahead){next, ahead}, s->add);
   }
 }
 
@@ -152,12 +181,21 @@ void KERNEL(shared_product)(const real *a, const real *b, const real *bias, real
                             i64 depth, i64 a_row, i64 a_column, i64 b_row, i64 b_column, i64 packed,
                             i64 add, i64 threads, real *work) {
   struct product p = product_of(m, n, depth, threads);
-  p.bias = bias, p.c = c, p.packed = packed;
+  p.bias = bias, p.c = c, p.work = work, p.packed = packed;
+  if (packed) b_row = TILE_COLUMNS;
+  if (packed && !p.low) p.kept = depth;
+  struct queues queues;
+  fill_queues(&queues, threads, tasks_of(&p));
 #pragma omp parallel num_threads(threads)
-  for (i64 k = 0; k < depth; k += p.terms) {
-    i64 terms = min_i64(depth - k, p.terms);
-    struct matrix left = {a + k * a_column, a_row, a_column};
-    struct matrix right = {b + k * (p.packed ? TILE_COLUMNS : b_row), b_row, b_column};
-    (p.low ? low_slice : high_slice)(&p, terms, left, right, add || k, work);
+  for (i64 k = 0; k < depth; k += p.kept) {
+    if (k) { /* what all share is written anew, when all are done with it */
+#pragma omp barrier
+#pragma omp single
+      fill_queues(&queues, threads, tasks_of(&p));
+    }
+    struct slices s = {.terms = min_i64(depth - k, p.kept), .add = add || k};
+    s.a = (struct matrix){a + k * a_column, a_row, a_column};
+    s.b = (struct matrix){b + k * b_row, b_row, b_column};
+    (p.low ? low_slice : high_slices)(&p, &s, &queues);
   }
 }

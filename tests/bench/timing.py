@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-PAUSE = 0.03  # seconds: longer than any library's threads spin after a call
+PAUSE = 0.15  # seconds: longer than threads spin after a call, which OpenBLAS's do for 0.11
 TURN = 0.25  # seconds of runs in a turn
 LONG = 0.5  # seconds: such a run is not hurt by caches that another library filled
 
