@@ -13,9 +13,11 @@ from flambeau.kernels.cpu.conv_last import Step
 from flambeau.kernels.cpu.layout import arranged, channels_last
 
 BLOCK = 100_000  # numbers of a block: points and sums that a thread keeps in its caches
-LARGEST = 100_000  # of a block of the fewest tiles, before threads share one
+LARGEST = 100_000  # points of a block that stay near while its products are made
+NEAR = 2_000_000  # numbers of weights that every block may read; of more, there are fewer blocks
+FEWEST = 24  # tiles of such a block, or of one whose points do not stay near
 COLUMNS = 64  # results of a tile that are summed before they are transformed
-CACHED = 4_000_000  # numbers of weights that may be read again for every block
+CACHED = 4_000_000  # numbers of weights that every block which threads share may read
 DEEP = 100  # tiles of a block for the gradient of weights
 TOGETHER = 4  # groups of its results whose sums lie together: see winograd_weight.c
 TASKS = 8  # of a thread at least for the products of such a block
@@ -36,8 +38,12 @@ def block(m, tiles, c, k, threads):
     rows *= max(1, 12 // rows)
     points, panels = (m + 2) ** 2, pieces(k, width)
     taken = min(panels, max(1, COLUMNS // width))
-    one = points * rows * (c + SPREAD + taken * width)
-    if points * rows * c <= LARGEST and tiles >= 2 * threads * rows:
+    if points * c * k > NEAR or points * rows * c > LARGEST:
+        count = rows * pieces(FEWEST, rows)
+        if tiles >= 2 * threads * count:
+            return pieces(tiles, threads * pieces(tiles, threads * count)), taken, 0
+    elif tiles >= 2 * threads * rows:
+        one = points * rows * (c + SPREAD + taken * width)
         count = rows * min(4, max(1, BLOCK // one))
         return pieces(tiles, pieces(tiles, count)), taken, 0
     blocks = pieces(tiles, rows * (4 if points * c * k <= CACHED else 7))
