@@ -23,6 +23,39 @@ enum { LANES = VECTOR_BYTES / sizeof(real) };
 
 INLINE vec load(const real *p) { return *(const vec *)p; }
 INLINE void store(real *p, vec v) { *(vec *)p = v; }
+
+/* Store past the caches, p at a whole vector: what is too large to stay there need not be fetched to
+   be written. What was so written by a thread is seen by others once it called streamed(). */
+#if defined(__x86_64__)
+typedef float floats __attribute__((vector_size(VECTOR_BYTES)));
+INLINE void stream(real *p, vec v) {
+#if VECTOR_BYTES == 64
+  __builtin_ia32_movntps512((float *)p, (floats)v);
+#elif VECTOR_BYTES == 32
+  __builtin_ia32_movntps256((float *)p, (floats)v);
+#else
+  __builtin_ia32_movntps((float *)p, (floats)v);
+#endif
+}
+INLINE void streamed(void) { __builtin_ia32_sfence(); }
+#else
+INLINE void stream(real *p, vec v) { store(p, v); }
+INLINE void streamed(void) {}
+#endif
+
+/* Whether lines of the caches begin at p, and whether also n numbers there would not stay in them. */
+INLINE int at_line(const real *p) { return (uintptr_t)p % 64 == 0; }
+INLINE int goes_far(const real *p, i64 n) {
+  return at_line(p) && n > (8 << 20) / (i64)sizeof(real);
+}
+
+INLINE void put(const int far, real *p, vec v) {
+  if (far)
+    stream(p, v);
+  else
+    store(p, v);
+}
+
 INLINE vec broadcast(real v) { return v - (vec){0}; }
 
 INLINE i64 min_i64(i64 a, i64 b) { return a < b ? a : b; }

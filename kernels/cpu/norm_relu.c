@@ -36,13 +36,18 @@ void KERNEL(norm_relu)(const real *x, const real *other, const real *w, const re
   for (i64 k = 0; k < c; k++)
     learn(work[k], work[c + k], rows, k, mean, inv_std, running_mean, running_var, momentum, eps);
   affine_channels(w, b, inv_std, scale, shift, c);
-#pragma omp parallel for if (rows * c > PARALLEL_ABOVE)
-  for (i64 row = 0; row < rows; row++)
-    for (i64 k = 0, at = row * c; k < c; k += LANES, at += LANES) {
-      vec v = normal(load(x + at) - load(mean + k), scale, shift, k);
-      if (other) v += load(other + at);
-      store(y + at, GREATER((vec){0}, v));
-    }
+  const int far = goes_far(y, rows * c);
+#pragma omp parallel if (rows * c > PARALLEL_ABOVE)
+  {
+#pragma omp for schedule(static) nowait
+    for (i64 row = 0; row < rows; row++)
+      for (i64 k = 0, at = row * c; k < c; k += LANES, at += LANES) {
+        vec v = normal(load(x + at) - load(mean + k), scale, shift, k);
+        if (other) v += load(other + at);
+        put(far, y + at, GREATER((vec){0}, v));
+      }
+    streamed();
+  }
 }
 
 /* sums = Σ g and products = Σ g (x - mean) of some columns, where g is dy where the ReLU passed:
@@ -81,17 +86,26 @@ static void norm_relu_sums(const real *x, const real *y, const real *dy, real *g
     for (i64 k = 0; k < 2 * c; k++) work[k] += work[2 * part * c + k];
 }
 
-/* dx = scale (g - centre - (x - mean) slope), g as above, found anew */
-static void relu_columns_backward(const real *x, const real *dy, real *dx, const real *mean,
-                                  const real *scale, const real *shift, const real *centre,
-                                  const real *slope, i64 rows, i64 c) {
-#pragma omp parallel for if (rows * c > PARALLEL_ABOVE)
-  for (i64 row = 0; row < rows; row++)
-    for (i64 k = 0, at = row * c; k < c; k += LANES, at += LANES) {
-      vec apart = load(x + at) - load(mean + k);
-      vec by = passed(load(dy + at), normal(apart, scale, shift, k)) - load(centre + k);
-      store(dx + at, load(scale + k) * (by - apart * load(slope + k)));
-    }
+/* dx = scale (g - centre - (x - mean) slope); g, where it is NULL, is found anew */
+static void relu_columns_backward(const real *x, const real *dy, const real *g, real *dx,
+                                  const real *mean, const real *scale, const real *shift,
+                                  const real *centre, const real *slope, i64 rows, i64 c) {
+  const int far = goes_far(dx, rows * c);
+#pragma omp parallel if (rows * c > PARALLEL_ABOVE)
+  {
+#pragma omp for schedule(static) nowait
+    for (i64 row = 0; row < rows; row++)
+      for (i64 k = 0, at = row * c; k < c; k += LANES, at += LANES) {
+        vec apart = load(x + at) - load(mean + k), by;
+        if (g)
+          by = load(g + at);
+        else
+          by = passed(load(dy + at), normal(apart, scale, shift, k));
+        by = by - load(centre + k) - apart * load(slope + k);
+        put(far, dx + at, load(scale + k) * by);
+      }
+    streamed();
+  }
 }
 
 /* dw += Σ g x̂, db += Σ g, dx = w inv_std (g - (Σ g + x̂ Σ g x̂) / rows); dw, db, dx may be NULL.
@@ -105,8 +119,5 @@ void KERNEL(norm_relu_backward)(const real *x, const real *y, const real *dy, co
   affine_channels(w, b, inv_std, scale, shift, c);
   norm_relu_sums(x, y, dy, g, mean, scale, shift, work, rows, c, parts);
   learn_columns(work, inv_std, dw, db, centre, slope, rows, c);
-  if (dx && g)
-    columns_backward(x, g, dx, mean, scale, centre, slope, rows, c);
-  else if (dx)
-    relu_columns_backward(x, dy, dx, mean, scale, shift, centre, slope, rows, c);
+  if (dx) relu_columns_backward(x, dy, g, dx, mean, scale, shift, centre, slope, rows, c);
 }

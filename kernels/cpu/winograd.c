@@ -115,9 +115,11 @@ void KERNEL(winograd)(const real *x, const real *w, const real *b, const real *o
     blocks_by_thread(s, x, w, y, &finish, work);
 }
 
-/* The points of the taps of one vector of results, for `count` sources: from (9, count, PANEL) to
-   points that are `apart`. */
-INLINE void taps_of(const int m, const real *packed, i64 count, real *to, i64 apart) {
+enum { INPUTS = 8 }; /* whose points are made in one go: those of more would not stay in the cache */
+
+/* The points of the taps of half a panel, for `count` sources: from (9, count, PANEL) to (points,
+   INPUTS, PANEL). */
+INLINE void taps_of(const int m, const real *packed, i64 count, real *to) {
   const int points = m + 2;
   for (i64 i = 0; i < count; i++, packed += PANEL, to += PANEL) {
     vec line[MOST_POINTS], half[3 * MOST_POINTS];
@@ -127,28 +129,34 @@ INLINE void taps_of(const int m, const real *packed, i64 count, real *to, i64 ap
     }
     for (int j = 0; j < points; j++) {
       points_of_taps(m, half + j, points, line, 1);
-      for (int i = 0; i < points; i++) store(to + (i * points + j) * apart, line[i]);
+      for (int i = 0; i < points; i++) store(to + (i * points + j) * INPUTS * PANEL, line[i]);
     }
   }
 }
 
-/* to (panels, points, ins, PANEL). Both halves of a panel for a few sources at a time, so that
-   whole lines of the cache are written. */
+/* to (panels, points, ins, PANEL). The points of a few sources are made side by side, so that whole
+   lines are copied to where they belong. */
 void KERNEL(winograd_weights)(const real *w, real *to, const i64 *shape, i64 m) {
   const struct packing *all = (const struct packing *)shape;
   i64 points = (m + 2) * (m + 2), apart = all->ins * PANEL, panels = pieces(all->outs, PANEL);
+  const int far = at_line(to);
 #pragma omp parallel for schedule(static) if (points * apart * panels > PARALLEL_ABOVE)
-  for (i64 panel = 0; panel < panels; panel++)
-    for (i64 first = 0; first < all->ins; first += SOURCES) {
+  for (i64 panel = 0; panel < panels; panel++) {
+    for (i64 first = 0; first < all->ins; first += INPUTS) {
+      real packed[9 * INPUTS * PANEL], made[MOST_POINTS * MOST_POINTS * INPUTS * PANEL];
       struct packing some = *all;
-      some.ins = min_i64(SOURCES, all->ins - first);
+      some.ins = min_i64(INPUTS, all->ins - first);
       for (i64 half = 0; half < PANEL; half += LANES) {
-        real packed[9 * SOURCES * PANEL];
-        real *at = to + (panel * points * all->ins + first) * PANEL + half;
         pack_half(&some, w + all->first + first * all->in, panel * PANEL + half, 0, some.ins, packed);
-        if (m == 2) taps_of(2, packed, some.ins, at, apart);
-        if (m == 4) taps_of(4, packed, some.ins, at, apart);
-        if (m == 6) taps_of(6, packed, some.ins, at, apart);
+        if (m == 2) taps_of(2, packed, some.ins, made + half);
+        if (m == 4) taps_of(4, packed, some.ins, made + half);
+        if (m == 6) taps_of(6, packed, some.ins, made + half);
       }
+      real *at = to + panel * points * apart + first * PANEL;
+      for (i64 e = 0; e < points; e++)
+        for (i64 l = 0; l < some.ins * PANEL; l += LANES)
+          put(far, at + e * apart + l, load(made + e * INPUTS * PANEL + l));
     }
+    streamed();
+  }
 }
