@@ -158,3 +158,33 @@ def test_gradients_of_weights_agree_with_the_reference_however_they_are_cut(
     assert order is np.copy or cuts == {expected}  # what is not channels-last is copied
     assert all((dw == found[0]).all() for dw in found)
     np.testing.assert_allclose(found[0], exact, atol=5e-6 * abs(exact).max())
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 9, 11), (1, 19, 9, 10), (3, 130, 20, 33)])
+@pytest.mark.parametrize("kernel", [(3, 3), (5, 5), (1, 3), (7, 2)])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (3, 1)])
+@pytest.mark.parametrize(
+    "padding, dilation", [((0, 0), (1, 1)), ((2, 1), (1, 2)), ((1, 4), (1, 1))]
+)
+def test_depthwise_gradients_agree_with_the_reference_by_any_threads(
+    shape, kernel, stride, padding, dilation
+):
+    cpu, before = kernels.package("cpu"), kernels.get_num_threads()
+    x, w, options = draw(*shape), draw(shape[1], 1, *kernel), (stride, padding, dilation, shape[1])
+    y = reference.conv2d(x, w, None, *options)
+    dy, expected = draw(*y.shape), np.ones_like(w)
+    dx = reference.conv2d_backward(x, dy, w, expected, None, None, *options, True)
+    found = []
+    try:
+        for threads in (1, 2, 3):
+            kernels.set_num_threads(threads)
+            for order in np.copy, channels_last:
+                dw, both = np.ones_like(w), (order(x), order(dy))
+                found.append((cpu.conv2d_backward(*both, w, dw, None, None, *options, True), dw))
+    finally:
+        kernels.set_num_threads(before)
+    np.testing.assert_allclose(found[0][0], dx, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found[0][1], expected, rtol=1e-4, atol=1e-3)
+    for a, b in found[1:]:
+        np.testing.assert_array_equal(a, found[0][0])
+        np.testing.assert_array_equal(b, found[0][1])

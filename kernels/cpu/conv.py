@@ -142,6 +142,8 @@ def transposed(x, w, b, other, size, stride, padding, dilation, groups):
         return elementwise.add([transposed(x, w, b, None, size, *options), other])
     if here:
         return conv_gradient.transposed(x, w, b, other, size, *options, phases)
+    if b is None and conv_depthwise.gradient_takes_last(x, w, groups) and min(size) > 0:
+        return conv_depthwise.input_gradient_last(x, w, size, stride, padding, dilation)
     x, w = contiguous(x), contiguous(w)
     y = np.empty((len(x), groups * w.shape[1], *size), x.dtype)
     if y.size == 0:
@@ -172,6 +174,9 @@ def add_weight_gradient(x, dy, dw, stride, padding, dilation, groups):
         return
     if x.dtype == np.float32 and groups == 1:
         conv_gradient.add_weight_gradient(x, dy, dw, stride, padding, dilation)
+        return
+    if conv_depthwise.gradient_takes_last(x, dw, groups):
+        conv_depthwise.weight_gradient_last(x, dy, dw, stride, padding, dilation)
         return
     x, dy = contiguous(x), contiguous(dy)
     if conv_depthwise.takes(dw.shape, groups):
@@ -295,18 +300,13 @@ def way(
         step = conv_last.prepared(
             "depthwise_last", limits, pitch, shape, last if arrange else strides, *options
         )
-        return name, step, arrange, ("taps", taps_first)
+        return name, step, arrange, ("taps", conv_depthwise.taps_first)
     if name.startswith("winograd"):
         m = int(name[-1])
         options = k, grid, padding[:2], None, threads
         step = winograd.prepared(m, limits, pitch, shape, last, *options)
         return name, step, strides != last, winograd.points_of(m, False)
     return name, None, False, None
-
-
-def taps_first(w):
-    """w (c, 1, p, q) as (p q, c)"""
-    return contiguous(w.reshape(len(w), -1).T)
 
 
 def limits_of(low, high):

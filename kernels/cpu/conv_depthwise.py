@@ -1,14 +1,21 @@
-"""Convolution channel by channel: lays out the phases of the stride for conv_depthwise.c."""
+"""Convolution channel by channel: lays out the phases of the stride for conv_depthwise.c.
+
+The gradients in channels-last memory are those of depthwise_last_backward.c.
+"""
 
 import functools
 
 import numpy as np
 
-from flambeau.kernels.cpu import memory, native, weights
+from flambeau.kernels.cpu import conv_last, memory, native, weights
+from flambeau.kernels.cpu.arrays import contiguous
+from flambeau.kernels.cpu.layout import arranged, channels_last
 
 MOST_FILTERS = 4  # a channel with more is better served by the matrix product
 SPARE = 64  # numbers that the widest loop may touch past the end
 PARALLEL_ABOVE = 100_000  # multiply-adds
+MOST_TAPS = 64  # that depthwise_last_input reads with
+CHUNKS = 16  # of the lines of windows, with sums of their own
 
 
 def takes(shape, groups):
@@ -66,3 +73,64 @@ def weight_gradient(x, dy, dw, stride, padding, dilation):
     """dw += Σ dy x"""
     shape, table, _, size = plan(x, dw, dy, stride, padding, dilation)
     native.call("depthwise_weight", x, dy, dw, shape, table, memory.empty(size, x.dtype))
+
+
+def taps_first(w, turned=0):
+    """w (c, 1, p, q) as (p q, c); turned: the taps in reverse"""
+    w, taps = contiguous(w), w.shape[2] * w.shape[3]
+    to = memory.empty((taps, len(w)), w.dtype)
+    native.call("depthwise_taps", w, to, len(w), taps, turned)
+    return to
+
+
+def taps_turned(w):
+    """The same with the taps in reverse, as a gradient at stride 1 reads them."""
+    return taps_first(w, 1)
+
+
+def gradient_takes_last(x, w, groups):
+    """True when the kernels for channels-last gradients serve: x (n, c, *), w (c, 1, p, q)."""
+    fits = takes_last(x.dtype, len(w), groups) and w.shape[2] * w.shape[3] <= MOST_TAPS
+    return fits and x.size > 0
+
+
+@functools.lru_cache(maxsize=256)
+def plan_last(shape, strides, kernel, grid, stride, padding, dilation, threads):
+    """What depthwise_last_backward.c needs to know of images of a shape and strides in numbers."""
+    n, c, h, w = shape
+    if n * c * grid[0] * grid[1] * kernel[0] * kernel[1] < PARALLEL_ABOVE:
+        threads = 1
+    lines = max(1, min(h, n * h // (conv_last.TASKS * threads)))
+    sizes = [n, 1, c, h, w, 1, *kernel, *grid, *stride, *padding[:2], *dilation, *strides]
+    return np.array([*sizes, 0, 0, lines, w, 1, threads, 0, *conv_last.EVEN, c])
+
+
+def input_gradient_last(dy, w, size, stride, padding, dilation):
+    """dx, an image of the given size, channels-last: the transposed convolution of dy"""
+    dy = arranged(dy, True)
+    (n, c, *grid), kernel, (h, width) = dy.shape, w.shape[2:], size
+    pads = tuple([(t - 1) * d - p for t, d, p in zip(kernel, dilation, padding, strict=True)])
+    if stride == (1, 1) and min(pads) >= 0:  # a convolution of dy
+        last = conv_last.steps(dy)[1]
+        options = kernel, 1, size, stride, pads, dilation, 1, native.lib.threads()
+        step = conv_last.prepared("depthwise_last", None, None, dy.shape, last, *options)
+        return step(dy, weights.kept(w, "taps turned", taps_turned), None, None)
+    strides = h * width * c, 1, width * c, c
+    options = kernel, tuple(grid), stride, padding, dilation, native.lib.threads()
+    dx = memory.empty((n, h, width, c), dy.dtype)
+    sizes = plan_last((n, c, h, width), strides, *options)
+    packed = weights.kept(w, "taps", taps_first)
+    native.call("depthwise_last_input", channels_last(dy), packed, dx, sizes)
+    return dx.transpose(0, 3, 1, 2)
+
+
+def weight_gradient_last(x, dy, dw, stride, padding, dilation):
+    """dw += Σ dy x"""
+    x, dy = arranged(x, True), channels_last(arranged(dy, True))
+    strides = tuple(s // x.itemsize for s in x.strides)
+    options = dw.shape[2:], dy.shape[1:3], stride, padding, dilation, native.lib.threads()
+    sizes = plan_last(x.shape, strides, *options)
+    chunks, lanes = min(CHUNKS, dy.shape[0] * dy.shape[1]), weights.panel_width() // 2
+    taps, channels = dw.shape[2] * dw.shape[3], -(-len(dw) // lanes) * lanes
+    work = memory.empty(chunks * taps * channels, x.dtype)
+    native.call("depthwise_last_weight", channels_last(x), dy, dw, sizes, chunks, work)

@@ -190,3 +190,9 @@ void KERNEL(depthwise_last)(const real *x, const real *w, const real *b, const r
         depthwise_line(s, x + image * s->x_image, w, line, first, last, y + start, &here);
   }
 }
+
+/* to (taps, c) = w (c, taps); turned: the taps in reverse */
+void KERNEL(depthwise_taps)(const real *w, real *to, i64 c, i64 taps, i64 turned) {
+  for (i64 t = 0; t < taps; t++)
+    for (i64 i = 0; i < c; i++) to[(turned ? taps - 1 - t : t) * c + i] = w[i * taps + t];
+}
