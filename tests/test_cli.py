@@ -163,6 +163,7 @@ DYING = """
 import os, signal, sys
 from flambeau.zoo import extraction
 from flambeau.__main__ import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it
 inner, calls = {owner}.{function}, []
 def dying(*args):
     calls.append(args)
