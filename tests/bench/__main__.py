@@ -15,7 +15,7 @@ from flambeau import kernels
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parents[1] / "docs" / "benchmarks" / "cpu.md"
-COMMANDS = [  # about a quarter of an hour together; with more seconds the figures are steadier
+COMMANDS = [  # about half an hour together; with more seconds the figures are steadier
     ["networks.py", "--seconds", "8"],
     ["networks.py", "--seconds", "12", "--batch", "8", "vgg16", "resnet50"],
     ["networks.py", "--seconds", "20", "--train", "--batch", "8", "vgg16", "resnet50"],
