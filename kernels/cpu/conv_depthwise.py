@@ -94,15 +94,10 @@ def gradient_takes_last(x, w, groups):
     return fits and x.size > 0
 
 
-@functools.lru_cache(maxsize=256)
-def plan_last(shape, strides, kernel, grid, stride, padding, dilation, threads):
-    """What depthwise_last_backward.c needs to know of images of a shape and strides in numbers."""
-    n, c, h, w = shape
-    if n * c * grid[0] * grid[1] * kernel[0] * kernel[1] < PARALLEL_ABOVE:
-        threads = 1
-    lines = max(1, min(h, n * h // (conv_last.TASKS * threads)))
-    sizes = [n, 1, c, h, w, 1, *kernel, *grid, *stride, *padding[:2], *dilation, *strides]
-    return np.array([*sizes, 0, 0, lines, w, 1, threads, 0, *conv_last.EVEN, c])
+def step_last(shape, strides, kernel, grid, stride, padding, dilation):
+    """The Step of depthwise_last for images of a shape and of strides in numbers."""
+    options = kernel, 1, tuple(grid), stride, padding, dilation, 1, native.lib.threads()
+    return conv_last.prepared("depthwise_last", None, None, shape, strides, *options)
 
 
 def input_gradient_last(dy, w, size, stride, padding, dilation):
@@ -111,14 +106,11 @@ def input_gradient_last(dy, w, size, stride, padding, dilation):
     (n, c, *grid), kernel, (h, width) = dy.shape, w.shape[2:], size
     pads = tuple([(t - 1) * d - p for t, d, p in zip(kernel, dilation, padding, strict=True)])
     if stride == (1, 1) and min(pads) >= 0:  # a convolution of dy
-        last = conv_last.steps(dy)[1]
-        options = kernel, 1, size, stride, pads, dilation, 1, native.lib.threads()
-        step = conv_last.prepared("depthwise_last", None, None, dy.shape, last, *options)
+        step = step_last(dy.shape, conv_last.steps(dy)[1], kernel, size, stride, pads, dilation)
         return step(dy, weights.kept(w, "taps turned", taps_turned), None, None)
-    strides = h * width * c, 1, width * c, c
-    options = kernel, tuple(grid), stride, padding, dilation, native.lib.threads()
+    shape, strides = (n, c, h, width), (h * width * c, 1, width * c, c)
+    sizes = step_last(shape, strides, kernel, grid, stride, padding, dilation).sizes
     dx = memory.empty((n, h, width, c), dy.dtype)
-    sizes = plan_last((n, c, h, width), strides, *options)
     packed = weights.kept(w, "taps", taps_first)
     native.call("depthwise_last_input", channels_last(dy), packed, dx, sizes)
     return dx.transpose(0, 3, 1, 2)
@@ -128,8 +120,8 @@ def weight_gradient_last(x, dy, dw, stride, padding, dilation):
     """dw += Σ dy x"""
     x, dy = arranged(x, True), channels_last(arranged(dy, True))
     strides = tuple(s // x.itemsize for s in x.strides)
-    options = dw.shape[2:], dy.shape[1:3], stride, padding, dilation, native.lib.threads()
-    sizes = plan_last(x.shape, strides, *options)
+    options = dw.shape[2:], dy.shape[1:3], stride, padding, dilation
+    sizes = step_last(x.shape, strides, *options).sizes
     chunks, lanes = min(CHUNKS, dy.shape[0] * dy.shape[1]), weights.panel_width() // 2
     taps, channels = dw.shape[2] * dw.shape[3], -(-len(dw) // lanes) * lanes
     work = memory.empty(chunks * taps * channels, x.dtype)

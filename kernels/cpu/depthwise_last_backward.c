@@ -5,7 +5,8 @@ enum {
   PIXELS_IN_RUN = 8,
   WINDOWS_IN_BLOCK = 16, /* what they read stays in the first cache for the vectors of a block */
   VECTORS_IN_BLOCK = 8,
-  MOST_READ = 64 /* taps */
+  MOST_READ = 64, /* taps */
+  LINES_TASKS = 8 /* of a thread at least */
 };
 
 /* A tap that reads dy for some pixels of a line, stride_w apart: for the first of them, which may
@@ -78,16 +79,17 @@ static void line_of_dx(const struct conv_last *s, i64 line, const real *dy, cons
 }
 
 /* dx (n, h, w, c) of dy (n, grid_h, grid_w, c); w (p, q, c), up to MOST_READ taps; at least LANES
-   channels; tasks of s->lines lines of dx */
+   channels; a task is some lines of dx */
 void KERNEL(depthwise_last_input)(const real *dy, const real *w, real *dx, const i64 *shape) {
   const struct conv_last *s = (const struct conv_last *)shape;
-  i64 down = pieces(s->h, s->lines);
+  i64 lines = min_i64(s->h, max_i64(1, s->n * s->h / (LINES_TASKS * s->threads)));
+  i64 down = pieces(s->h, lines);
   struct queues queues;
   fill_queues(&queues, s->threads, s->n * down);
 #pragma omp parallel num_threads(s->threads)
   for (i64 task, ended = 0; (task = next_task(&queues, &ended)) >= 0;) {
-    i64 image = task / down, first = task % down * s->lines;
-    for (i64 line = first; line < min_i64(first + s->lines, s->h); line++)
+    i64 image = task / down, first = task % down * lines;
+    for (i64 line = first; line < min_i64(first + lines, s->h); line++)
       line_of_dx(s, line, dy + image * s->grid_h * s->grid_w * s->c, w,
                  dx + image * s->h * s->w * s->c);
   }

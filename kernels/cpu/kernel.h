@@ -45,9 +45,8 @@ INLINE void streamed(void) {}
 
 /* Whether lines of the caches begin at p, and whether also n numbers there would not stay in them. */
 INLINE int at_line(const real *p) { return (uintptr_t)p % 64 == 0; }
-INLINE int goes_far(const real *p, i64 n) {
-  return at_line(p) && n > (8 << 20) / (i64)sizeof(real);
-}
+enum { LEAST_FAR = (8 << 20) / sizeof(real) };
+INLINE int goes_far(const real *p, i64 n) { return at_line(p) && n > LEAST_FAR; }
 
 INLINE void put(const int far, real *p, vec v) {
   if (far)

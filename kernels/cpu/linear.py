@@ -114,7 +114,7 @@ def _times(a, b, bias, c, sizes, packed, add):
     """
     m, n, depth = sizes[:3]
     count = native.lib.threads() if m * n * depth > PARALLEL_ABOVE else 1
-    work = memory.empty(_work(c.dtype, m, n, depth, count), c.dtype)
+    work = memory.empty(_work(c.dtype, m, n, depth, count, packed), c.dtype)
     native.call("shared_product", a, b, bias, c, *sizes, packed, add, count, work)
 
 

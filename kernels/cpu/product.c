@@ -62,8 +62,9 @@ static struct product product_of(i64 m, i64 n, i64 depth, i64 threads) {
 INLINE i64 left_size(const struct product *p) { return p->panels * LEFT_PITCH * p->terms; }
 
 /* The numbers of `work` that `shared_product` needs. */
-i64 KERNEL(shared_product_work)(const real *x, i64 m, i64 n, i64 depth, i64 threads) {
+i64 KERNEL(shared_product_work)(const real *x, i64 m, i64 n, i64 depth, i64 threads, i64 packed) {
   struct product p = product_of(m, n, depth, threads);
+  if (packed) return (p.low ? 1 : threads) * left_size(&p);
   if (p.low) return left_size(&p) + threads * p.terms * TILE_COLUMNS;
   return threads * left_size(&p) + pieces(n, TILE_COLUMNS) * p.kept * TILE_COLUMNS;
 }
