@@ -90,7 +90,7 @@ def gather(x, w, b, y, grid, stride, start, step, place):
         blocks = up(blocks, count)
     columns = up(-(-windows // blocks), HEIGHT)
     channels = shares(c // groups, max(1, DEPTH // (p * q)))
-    size = channels * p * q * (HEIGHT + up(columns, WIDTH))
+    size = memory.apart(channels * p * q * (HEIGHT + up(columns, WIDTH)))
     shape = [n, groups, c // groups, h, width, k, p, q, *grid, *stride, *start, *step, *place]
     shape = np.array([*shape, *strides, rows, columns, channels, count, size])
     native.call("conv2d", x, turned, b, y, shape, scratch(count, size, x.dtype))
@@ -191,7 +191,7 @@ def add_weight_gradient(x, dy, dw, stride, padding, dilation, groups):
     blocks = groups * -(-c // groups // channels)
     rows = k if blocks % count == 0 or blocks >= 4 * count else -(-k // count)
     depth = shares(grid[0] * grid[1], DEPTH)
-    size = depth * (channels * p * q + HEIGHT + up(channels * p * q, WIDTH))
+    size = memory.apart(depth * (channels * p * q + HEIGHT + up(channels * p * q, WIDTH)))
     start = -padding[0], -padding[1]
     shape = [n, groups, c // groups, h, width, k, p, q, *grid, *stride, *start, *dilation]
     shape = np.array([*shape, *[0] * 8, rows, depth, channels, count, size])

@@ -186,6 +186,7 @@ class Chain:
         beside = self.flat() * rows * self.between[1] * weights.panel_width()
         rings = self.taken * rows * self.row()
         work = source + beside + rings + (self.last > 0) * block * self.grid[1] * self.k
+        work = memory.apart(work)
         first = [self.n, 1, self.c, h, w, self.k, *self.kernel, *self.between]
         first += [*self.first[0], *self.first[1][:2], *self.first[2], image, h * w, w, 1]
         second = [self.n, 1, self.k, *self.between, 1, *self.taps, *self.grid]

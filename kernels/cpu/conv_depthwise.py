@@ -46,7 +46,7 @@ def layout(x_shape, k, kernel, grid, stride, padding, dilation, threads):
     firsts = np.searchsorted(phase[order], np.arange(stride[0] * stride[1] + 1))
     if n * k * grid[0] * grid[1] * p * q < PARALLEL_ABOVE:
         threads = 1
-    size = (stride[0] * stride[1] + 1) * plane + margin
+    size = memory.apart((stride[0] * stride[1] + 1) * plane + margin)
     shape = [n, c, k // c, h, w, p * q, *grid, *padding, *stride, rows, pitch, plane, margin]
     return np.array([*shape, threads, size]), table, firsts, threads * size
 

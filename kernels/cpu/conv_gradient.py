@@ -29,6 +29,7 @@ class Plan(NamedTuple):
     chunks: int
     shared: int
     strip: int
+    each: int
     work: int
 
 
@@ -158,8 +159,8 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads):
     panels = conv_last.shares(wide, BATCH)
     sizes = [n, 1, c, h, w, k, p, q, *grid, *stride, *padding, *dilation, *strides]
     sizes = np.array([*sizes, copies, 0, lines, columns, panels, threads, 0])
-    each = strip + (all_groups if shared else groups) * left + panels * right
-    return Plan(sizes, groups, wide, chunks, shared, strip, chunks * sums + threads * each)
+    each = memory.apart(strip + (all_groups if shared else groups) * left + panels * right)
+    return Plan(sizes, groups, wide, chunks, shared, strip, each, chunks * sums + threads * each)
 
 
 def add_weight_gradient(x, dy, dw, stride, padding, dilation):

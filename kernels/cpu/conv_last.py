@@ -74,7 +74,7 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, groups, thr
     elif not copies and not gathers:
         taken = shares(panels, max(1, KEPT // (c * p * q * weights.panel_width() or 1)))
     rows = (lines - 1) * stride[0] + (p - 1) * dilation[0] + 1
-    work = copies * rows * wide + gathers * lines * columns * q * c
+    work = memory.apart(copies * rows * wide + gathers * lines * columns * q * c)
     sizes = [n, groups, c, h, w, k, p, q, *grid, *stride, *padding, *dilation, *strides]
     sizes += [copies, gathers, lines, columns, taken, threads, work, *EVEN, groups * k]
     return np.array(sizes), threads * work

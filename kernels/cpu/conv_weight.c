@@ -208,9 +208,10 @@ static void strips_in_chunks(const struct conv_last *s, const struct cut *cut,
    of their own; the products of a strip into parts of `groups` groups of results by `wide` panels,
    of which s->panels are packed at a time. No chunks: 1 x 1 taps and whole vectors of channels,
    the sums are dw itself. shared: the strips are copied, and all threads share one of one chunk.
-   work: the sums, and for each thread `strip` numbers for a strip and its packed factors. */
+   work: the sums, and `each` numbers for each thread, of which `strip` are for a strip, then those of
+   its packed factors. */
 void KERNEL(conv_weight)(const real *x, const real *dy, real *dw, const i64 *shape, i64 groups,
-                         i64 wide, i64 chunks, i64 shared, i64 strip, real *work) {
+                         i64 wide, i64 chunks, i64 shared, i64 strip, i64 each, real *work) {
   const struct conv_last *s = (const struct conv_last *)shape;
   i64 strips = s->n * pieces(s->grid_h, s->lines) * pieces(s->grid_w, s->columns);
   i64 pixels = s->lines * s->columns, all = pieces(s->k, TILE_ROWS);
@@ -218,7 +219,6 @@ void KERNEL(conv_weight)(const real *x, const real *dy, real *dw, const i64 *sha
   i64 across = pieces(cut.taps * cut.panels, wide);
   struct parts parts = {pieces(all, groups) * across, groups, across, wide};
   i64 lefts = (shared ? all : groups) * left_numbers(pixels);
-  i64 each = strip + lefts + s->panels * right_numbers(pixels);
   struct queues queues;
   fill_queues(&queues, s->threads, max_i64(chunks, 1) * parts.all);
   real *places = work + chunks * cut.taps * cut.panels * s->k * PANEL, *sums = chunks ? work : dw;

@@ -20,6 +20,7 @@ if os.environ.get("FLAMBEAU_MEMORY") == "numpy":  # lets sanitizers see where an
     LARGE = inf
 
 _own, _buffer, _allocate, _release = ffi.gc, ffi.buffer, lib.memory_allocate, lib.memory_release
+APART = 1024  # of kernel.h
 arena = None  # where a recording takes its memory, see arena.py
 
 
@@ -45,6 +46,15 @@ def allocated(size):
     """The owner of a new block of memory, None where there is not so much."""
     start = _allocate(min(size, MOST))
     return _own(start, _release) if start else None
+
+
+def apart(size):
+    """Numbers of scratch memory for each thread, of so many that it uses.
+
+    Between those of two threads there is some that none uses: past the end of what a thread goes
+    through its processor fetches more, which the other thread would have to take back.
+    """
+    return -(-size // APART) * APART + APART if size else 0
 
 
 def copy(x):

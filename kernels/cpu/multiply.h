@@ -17,7 +17,11 @@
 typedef __typeof__((vec){0} < (vec){0}) lanes_mask;
 
 /* Lane by lane the greater or the smaller of two; where b is not a number, b. */
-#if defined(ISA_IS_AVX2) && defined(REAL_IS_FLOAT)
+#if defined(ISA_IS_AVX512) && defined(REAL_IS_FLOAT)
+#define GREATER(a, b) ((vec)__builtin_ia32_maxps512_mask(a, b, b, -1, ROUNDED_AS_EVER))
+#define SMALLER(a, b) ((vec)__builtin_ia32_minps512_mask(a, b, b, -1, ROUNDED_AS_EVER))
+enum { ROUNDED_AS_EVER = 4 }; /* _MM_FROUND_CUR_DIRECTION */
+#elif defined(ISA_IS_AVX2) && defined(REAL_IS_FLOAT)
 #define GREATER(a, b) ((vec)__builtin_ia32_maxps256(a, b))
 #define SMALLER(a, b) ((vec)__builtin_ia32_minps256(a, b))
 #else

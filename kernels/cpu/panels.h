@@ -10,10 +10,12 @@ enum { PANEL = 2 * LANES };
 
 /* What a window reads: rows * columns runs of `length` numbers, beginning at its first number.
    next: the panel that will be wanted after this one; tiles fetch it while they compute, a piece
-   each, because weights that are read once come from memory. */
+   each, because weights that are read once come from memory: a quarter of the numbers that they
+   multiply by, and so much more for each of `more`. */
 struct reach {
   i64 rows, row_step, columns, column_step, length;
   const real *next;
+  i64 more;
 };
 
 /* What becomes of the sums: y = clamp(sums + bias + other, low, high); bias, other may be NULL. */
@@ -165,6 +167,7 @@ INLINE void tile_rows(const int rows, const int vectors, const struct reach *rea
       i64 k = reach->length;
       for (; k >= 4; k -= 4, next += PANEL) {
         fetch(next, PANEL);
+        for (i64 more = reach->more; more > 0; more--) fetch(next += PANEL, PANEL);
         steps(rows, vectors, 4, &left, &b, sum);
       }
       for (; k > 0; k--) steps(rows, vectors, 1, &left, &b, sum);

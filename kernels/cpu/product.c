@@ -58,14 +58,19 @@ static struct product product_of(i64 m, i64 n, i64 depth, i64 threads) {
                           .kept = min_i64(slices * terms, depth), .panels = panels, .low = low};
 }
 
-/* The numbers of left factor in a block. */
-INLINE i64 left_size(const struct product *p) { return p->panels * LEFT_PITCH * p->terms; }
+/* The numbers of memory for a block of the left factor. */
+INLINE i64 left_size(const struct product *p) {
+  return p->panels * LEFT_PITCH * p->terms + APART;
+}
+
+/* Those of a packed panel of the right factor. */
+INLINE i64 right_size(const struct product *p) { return p->terms * TILE_COLUMNS + APART; }
 
 /* The numbers of `work` that `shared_product` needs. */
 i64 KERNEL(shared_product_work)(const real *x, i64 m, i64 n, i64 depth, i64 threads, i64 packed) {
   struct product p = product_of(m, n, depth, threads);
   if (packed) return (p.low ? 1 : threads) * left_size(&p);
-  if (p.low) return left_size(&p) + threads * p.terms * TILE_COLUMNS;
+  if (p.low) return left_size(&p) + threads * right_size(&p);
   return threads * left_size(&p) + pieces(n, TILE_COLUMNS) * p.kept * TILE_COLUMNS;
 }
 
@@ -152,7 +157,7 @@ static void low_slice(const struct product *p, const struct slices *s, struct qu
   i64 panels = p->panels, terms = s->terms, in_place = read_in_place(p, a);
   i64 ahead = b.row == 1 && terms == p->depth ? fetched(terms) : b.column;
   real *left = p->work, *packed = left + left_size(p);
-  packed += omp_get_thread_num() * p->terms * TILE_COLUMNS;
+  packed += omp_get_thread_num() * right_size(p);
   if (!in_place) {
 #pragma omp for schedule(static)
     for (i64 first = 0; first < panels; first += TOGETHER) {

@@ -11,8 +11,8 @@
   case 2 * r: tile_rows(r, 1, &reach, a, line, b, sums, PANEL, &plain); return;          \
   case 2 * r + 1: tile_rows(r, 2, &reach, a, line, b, sums, PANEL, &plain); return;
 static void point_product(i64 rows, i64 vectors, i64 depth, const real *a, i64 line,
-                          const real *b, real *sums, const real *next) {
-  struct reach reach = {1, 0, 1, 0, depth, next};
+                          const real *b, real *sums, const real *next, i64 more) {
+  struct reach reach = {1, 0, 1, 0, depth, next, more};
   struct finish plain = {0};
   switch (2 * rows + vectors - 1) { EACH_HEIGHT(PRODUCT) }
 }
@@ -43,7 +43,7 @@ static void panels_of(const struct winograd *s, const real *values, const real *
                       i64 first, i64 count, i64 panel, i64 till, real *y,
                       const struct finish *finish, struct coming *coming) {
   i64 points = (s->m + 2) * (s->m + 2), matrix = s->tiles * PANEL, groups = pieces(count, TILE_ROWS);
-  i64 size = s->c * PANEL;
+  i64 size = s->c * PANEL, part = pieces(4, groups); /* quarters that a product fetches */
   for (i64 e = 0; e < points; e++)
     for (i64 p = panel; p < till; p++) {
       const real *right = w + (p * points + e) * size;
@@ -54,7 +54,7 @@ static void panels_of(const struct winograd *s, const real *values, const real *
       for (i64 g = 0; g < groups; g++) {
         i64 row = panel_row(count, g), rows = panel_row(count, g + 1) - row;
         point_product(rows, vectors, s->c, values + e * s->point + row * s->line, s->line, right,
-                      to + row * PANEL, next + g * (size / 4));
+                      to + row * PANEL, next + g * part * (size / 4), part - 1);
       }
     }
   for (i64 t = 0; t < count; t++)

@@ -46,6 +46,9 @@ def block(m, tiles, c, k, threads):
         one = points * rows * (c + SPREAD + taken * width)
         count = rows * min(4, max(1, BLOCK // one))
         return pieces(tiles, pieces(tiles, count)), taken, 0
+    own = pieces(tiles, threads)  # shared points go from cache to cache, and back to be written
+    if own >= (rows // 2 if points * c * k <= NEAR else rows):
+        return own, taken, 0
     blocks = pieces(tiles, rows * (4 if points * c * k <= CACHED else 7))
     parts = 2 if blocks > 1 else 4  # of a thread: one is slower than others, and all wait for it
     return pieces(tiles, blocks), max(1, min(taken, panels // (parts * threads))), 1
@@ -59,7 +62,7 @@ def plan(m, shape, strides, k, grid, padding, pooled, threads):
     tiles, panels, shared = block(m, n * down * across, c, k, threads)
     points, line = (m + 2) ** 2, c + SPREAD
     point = tiles * line + SPREAD
-    values, sums = points * point, points * max(panels * tiles * width, c)
+    values, sums = points * point, memory.apart(points * max(panels * tiles * width, c))
     image, _, row, column = strides
     sizes = [n, c, h, w, k, *grid, *padding, image, row, column, m, down, across]
     sizes += [tiles, panels, shared, line, point, threads, values, sums, *(pooled or (0, 0)), k]
@@ -119,8 +122,9 @@ def weight_plan(m, shape, strides, k, grid, padding, threads):
     sizes = [n, c, h, w, k, *grid, *padding, image, row, column, m, down, across]
     sizes += [count, 1, 1, 0, 0, threads, 0, 0]
     block = points * (panels * (count + 1) * width + groups * (count * pitch + width))
+    block += memory.APART
     parts, alone = max(1, min(groups, pieces(TASKS * threads, panels))), chunks >= threads
-    own = points * (TOGETHER * weights.tile_rows() * width + max(c, k))
+    own = points * (TOGETHER * weights.tile_rows() * width + max(c, k)) + memory.APART
     taps = 9 * c * k * chunks if chunks > 1 else 0
     held = threads if alone else min(chunks * blocks, 2)
     work = taps + held * block + threads * own

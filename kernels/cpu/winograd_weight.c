@@ -298,8 +298,8 @@ void KERNEL(winograd_weight)(const real *x, const real *dy, real *dw, const i64 
   struct cutting cut = {chunks, blocks, chunks > 1 ? work : dw};
   i64 points = (s->m + 2) * (s->m + 2), size = s->k * s->c * 9;
   i64 taps = chunks > 1 ? chunks * size : 0, held = alone ? s->threads : min_i64(chunks * blocks, 2);
-  i64 block = pieces(s->c, PANEL) * f.right + pieces(s->k, TILE_ROWS) * f.left;
-  i64 most = points * max_i64(s->c, s->k), sums = TOGETHER * points * SUMS;
+  i64 block = pieces(s->c, PANEL) * f.right + pieces(s->k, TILE_ROWS) * f.left + APART;
+  i64 most = points * max_i64(s->c, s->k) + APART, sums = TOGETHER * points * SUMS;
   real *memory = work + taps, *own = memory + held * block;
   struct queues queues[2];
   fill_queues(&queues[0], s->threads, chunks);
