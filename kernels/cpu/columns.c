@@ -102,3 +102,14 @@ void KERNEL(add_column_sums)(const real *x, const real *dy, real *dw, real *db, 
     if (dw) dw[k] += work[c + k];
   }
 }
+
+/* y (c,) = Σ x, of each column, or += (add); work: (parts, c) */
+void KERNEL(column_totals)(const real *x, real *y, double *work, i64 rows, i64 c, i64 parts,
+                           i64 add) {
+  COLUMN_PARTS(double *totals = work + part * c + at;
+               memset(totals, 0, count * sizeof(double));
+               add_rows(x + from * c + at, totals, to - from, c, count))
+  for (i64 part = 1; part < parts; part++)
+    for (i64 k = 0; k < c; k++) work[k] += work[part * c + k];
+  for (i64 k = 0; k < c; k++) y[k] = add ? y[k] + work[k] : work[k];
+}

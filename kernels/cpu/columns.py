@@ -1,4 +1,4 @@
-"""Statistics of channels that lie innermost in memory: x is (rows, c)."""
+"""Sums and statistics of channels that lie innermost in memory: x is (rows, c)."""
 
 from flambeau.kernels.cpu import layout, memory, native
 from flambeau.kernels.cpu.arrays import in_place
@@ -13,6 +13,14 @@ def add_sums(x, dy, dw, db, rows, c, negative):
     options = rows, c, parts, negative
     with in_place(dw, db) as sums:
         native.call("add_column_sums", layout.block(x), layout.block(dy), *sums, work, *options)
+
+
+def totals(x, y, add):
+    """y = Σ x over all but the last axis, or += (add); gives y        x (*s, c), y (c,)"""
+    rows, c = x.size // max(1, len(y)), len(y)
+    work, parts = workspace(rows, c)
+    native.call("column_totals", x, y, work, rows, c, parts, add)
+    return y
 
 
 def workspace(rows, c):

@@ -234,23 +234,3 @@ void KERNEL(conv_weight)(const real *x, const real *dy, real *dw, const i64 *sha
     if (chunks) add_sums(s, &cut, chunks, work, dw);
   }
 }
-
-/* db += Σ dy        dy (pixels, k); blocks keep the rounding errors of long sums small */
-void KERNEL(pixel_sums)(const real *dy, real *db, i64 pixels, i64 k) {
-  enum { BLOCK = 128 };
-#pragma omp parallel for if (pixels * k > PARALLEL_ABOVE)
-  for (i64 first = 0; first < k; first += LANES) {
-    i64 count = min_i64(LANES, k - first);
-    vec total = {0};
-    for (i64 i = 0; i < pixels; i += BLOCK) {
-      vec sum = {0};
-      for (i64 j = i; j < min_i64(pixels, i + BLOCK); j++)
-        if (count == LANES)
-          sum += load(dy + j * k + first);
-        else
-          for (i64 l = 0; l < count; l++) sum[l] += dy[j * k + first + l];
-      total += sum;
-    }
-    for (i64 l = 0; l < count; l++) db[first + l] += total[l];
-  }
-}

@@ -64,16 +64,3 @@ void KERNEL(linear_few)(const real *x, const real *w, const real *b, real *y, i6
     for (i64 r = 0; r < n; r++)
       dot_rows(1, 1, 1, x + r * i, w + j * i, b ? b + j : NULL, y + r * o + j, i, o);
 }
-
-/* y (columns,) = Σ x (rows, columns), or += (add) */
-void KERNEL(row_sum)(const real *x, real *y, i64 rows, i64 columns, i64 add) {
-#pragma omp parallel for schedule(static) if (rows * columns > PARALLEL_ABOVE)
-  for (i64 j = 0; j < columns; j += TILE_COLUMNS) {
-    i64 width = min_i64(columns - j, TILE_COLUMNS);
-    real sum[TILE_COLUMNS] = {0};
-    for (i64 row = 0; row < rows; row++)
-#pragma omp simd
-      for (i64 i = 0; i < width; i++) sum[i] += x[row * columns + j + i];
-    for (i64 i = 0; i < width; i++) y[j + i] = add ? y[j + i] + sum[i] : sum[i];
-  }
-}

@@ -9,7 +9,7 @@ import functools
 import numpy as np
 
 from flambeau.kernels import reference
-from flambeau.kernels.cpu import memory, native, weights
+from flambeau.kernels.cpu import columns, memory, native, weights
 from flambeau.kernels.cpu.activation import relu_backward
 from flambeau.kernels.cpu.arrays import contiguous, in_place, readable
 
@@ -62,11 +62,11 @@ def linear_backward(x, dy, w, dw, db, want_dx):
         return _backward_small(x, None, dy, w, dw, db, want_dx)
     x, dy, w = contiguous(x), contiguous(dy), contiguous(w)
     n, (o, i) = dy.size // len(w), w.shape
-    with in_place(dw, db) as (weights_sum, row_sum):
+    with in_place(dw, db) as (weights_sum, bias_sum):
         if n and dw is not None:
             product(dy.reshape(n, o).T, x.reshape(n, i), weights_sum, True)
         if n and db is not None:
-            native.call("row_sum", dy, row_sum, n, o, True)
+            columns.totals(dy, bias_sum, True)
     if not want_dx:
         return None
     dx = memory.empty(x.shape, x.dtype)

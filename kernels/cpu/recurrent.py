@@ -3,7 +3,7 @@
 import numpy as np
 
 from flambeau.kernels import reference
-from flambeau.kernels.cpu import memory, native
+from flambeau.kernels.cpu import columns, memory, native
 from flambeau.kernels.cpu.arrays import contiguous, readable
 from flambeau.kernels.cpu.linear import product
 from flambeau.kernels.reference.recurrent import zeros_for
@@ -135,9 +135,9 @@ def _products(x, h0, w_ih, y, da, da_hidden, grads, reverse, want_dx):
         product(_rows(later).T, _rows(before), dw_hh, True)
         product(_rows(da).T, _rows(x), dw_ih, True)
     if db_ih is not None:
-        sums = _row_sum(da)
+        sums = _totals(da)
         db_ih += sums
-        db_hh += sums if da_hidden is da else _row_sum(da_hidden)
+        db_hh += sums if da_hidden is da else _totals(da_hidden)
     if not want_dx:
         return None
     dx = memory.empty(x.shape, x.dtype)
@@ -145,11 +145,9 @@ def _products(x, h0, w_ih, y, da, da_hidden, grads, reverse, want_dx):
     return dx
 
 
-def _row_sum(da):
+def _totals(da):
     """Σ da over steps and batch"""
-    y = np.empty(da.shape[-1], da.dtype)
-    native.call("row_sum", da, y, da.shape[0] * da.shape[1], len(y), False)
-    return y
+    return columns.totals(da, np.empty(da.shape[-1], da.dtype), False)
 
 
 def _rows(x):

@@ -61,13 +61,14 @@ static void pack_lanes(const struct packing *s, const real *w, i64 pair, i64 lin
   }
 }
 
-/* LANES results from o on, of the first LANES taps of source i, which lie together in reverse. */
-static void pack_reversed(const struct packing *s, const real *w, i64 i, real *to) {
+/* LANES results from o on, of the first `taps` taps of source i, which lie together in reverse;
+   whole vectors are read from the last tap on. */
+static void pack_reversed(const struct packing *s, const real *w, i64 i, i64 taps, real *to) {
   vec v[LANES];
 #pragma GCC unroll 16
-  for (i64 l = 0; l < LANES; l++) v[l] = load(w + l * s->out + i * s->in - (LANES - 1));
+  for (i64 l = 0; l < LANES; l++) v[l] = load(w + l * s->out + i * s->in - (taps - 1));
   transpose(v);
-  for (i64 l = 0; l < LANES; l++) store(to + ((LANES - 1 - l) * s->ins + i) * PANEL, v[l]);
+  for (i64 l = 0; l < taps; l++) store(to + ((taps - 1 - l) * s->ins + i) * PANEL, v[l]);
 }
 
 /* Half a panel: LANES results of a group from `first` on, of the sources from i to `end`. w: where
@@ -78,9 +79,10 @@ static void pack_half(const struct packing *s, const real *w, i64 first, i64 i, 
   i64 pairs = end * s->taps, pair = i * s->taps, whole = lines == LANES;
   if (s->tap == 1 && s->in == s->taps)
     for (; pair + LANES <= pairs; pair += LANES) pack_lanes(s, w, pair, lines, to);
-  i64 reversed = whole && s->tap == -1 && s->taps >= LANES ? LANES : 0, t = pair % s->taps;
+  i64 reversed = whole && s->tap == -1 ? min_i64(s->taps, LANES) : 0, t = pair % s->taps;
+  int more = reversed == LANES || first + LANES < s->outs; /* after the last tap of this source */
   for (i = pair / s->taps; i < end; i++, t = 0) {
-    if (reversed) pack_reversed(s, w, i, to), t = LANES;
+    if (reversed > 1 && (more || i + 1 < s->ins)) pack_reversed(s, w, i, reversed, to), t = reversed;
     for (; t < s->taps; t++) {
       const real *from = w + i * s->in + t * s->tap;
       real *at = to + (t * s->ins + i) * PANEL;

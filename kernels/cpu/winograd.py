@@ -23,7 +23,7 @@ TOGETHER = 4  # groups of its results whose sums lie together: see winograd_weig
 TASKS = 8  # of a thread at least for the products of such a block
 CHUNKS = 8  # of the tiles, with sums of their own, where sums are small
 SUMS = 1_200_000  # numbers of all chunks' taps at most
-LEAST = 96  # tiles of a chunk
+LEAST = 64  # tiles of a chunk
 SPREAD = 16  # numbers between the rows of points: powers of two apart they fight for cache lines
 
 
