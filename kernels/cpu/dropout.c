@@ -2,13 +2,23 @@
 
 enum { PHILOX_BLOCKS = 64 }; /* so many blocks of four words are drawn at once, as vectors */
 
-/* PRODUCTS(a, b): the 64-bit products of the lower halves of 64-bit lanes */
-#if defined(ISA_IS_AVX2) || defined(ISA_IS_AVX512)
+/* PRODUCTS(a, b): the 64-bit products of the lower halves of 64-bit lanes; WIDE_PICK: as PICK */
+#if defined(ISA_IS_AVX512)
+typedef uint64_t wide __attribute__((vector_size(64)));
+typedef int wide_halves __attribute__((vector_size(64)));
+typedef long long wide_products __attribute__((vector_size(64)));
+#define PRODUCTS(a, b)                                                                          \
+  ((wide)__builtin_ia32_pmuludq512_mask((wide_halves)(a), (wide_halves)(b), (wide_products){0}, \
+                                        0xFF))
+#define WIDE_PICK PICK_8
+#elif defined(ISA_IS_AVX2)
 typedef uint64_t wide __attribute__((vector_size(32)));
 typedef int wide_halves __attribute__((vector_size(32)));
+#define WIDE_PICK PICK_4
 #define PRODUCTS(a, b) ((wide)__builtin_ia32_pmuludq256((wide_halves)(a), (wide_halves)(b)))
 #else
 typedef uint64_t wide __attribute__((vector_size(16)));
+#define WIDE_PICK PICK_2
 typedef int wide_halves __attribute__((vector_size(16)));
 #if defined(__SSE2__)
 #define PRODUCTS(a, b) ((wide)__builtin_ia32_pmuludq128((wide_halves)(a), (wide_halves)(b)))
@@ -19,13 +29,16 @@ typedef int wide_halves __attribute__((vector_size(16)));
 enum { WIDE = sizeof(wide) / 8, AT_ONE_TIME = 2 }; /* blocks of a vector; vectors side by side */
 #define BOTH _Pragma("GCC unroll 2") for (int v = 0; v < AT_ONE_TIME; v++)
 
+/* Which of the lanes of two vectors comes at lane l of both in turn, the first taken `s` lanes on. */
+#define IN_TURN(l, s) (((l) + (s)) / 2 + ((l) % 2) * WIDE)
+
 /* words[4 l + k] = the lower half of lane l of c[k] */
 INLINE void store_words(const wide *c, uint32_t *words) {
   const wide low = (c[0] & 0xFFFFFFFF) | c[1] << 32, high = (c[2] & 0xFFFFFFFF) | c[3] << 32;
-  for (int l = 0; l < WIDE; l++) {
-    const uint64_t pair[2] = {low[l], high[l]};
-    memcpy(words + 4 * l, pair, sizeof pair);
-  }
+  const wide first = __builtin_shuffle(low, high, ((wide){WIDE_PICK(IN_TURN, 0, 0)}));
+  const wide second = __builtin_shuffle(low, high, ((wide){WIDE_PICK(IN_TURN, WIDE, 0)}));
+  memcpy(words, &first, sizeof first);
+  memcpy(words + 2 * WIDE, &second, sizeof second);
 }
 
 /* words[4 i + k] = word k of block counter + i; the upper halves of lanes may hold anything */

@@ -58,8 +58,9 @@ INLINE void put(const int far, real *p, vec v) {
 INLINE vec broadcast(real v) { return v - (vec){0}; }
 
 /* Numbers between the scratch memory of one thread and that of the next: past the end of what a thread
-   goes through its processor fetches more, which the other thread would have to take back. */
-enum { APART = 1024 };
+   goes through its processor fetches more, up to 64 KB on one of AMD's, which the other thread would
+   have to take back. */
+enum { APART = 16384 };
 
 INLINE i64 min_i64(i64 a, i64 b) { return a < b ? a : b; }
 INLINE i64 max_i64(i64 a, i64 b) { return a > b ? a : b; }

@@ -20,7 +20,8 @@ if os.environ.get("FLAMBEAU_MEMORY") == "numpy":  # lets sanitizers see where an
     LARGE = inf
 
 _own, _buffer, _allocate, _release = ffi.gc, ffi.buffer, lib.memory_allocate, lib.memory_release
-APART = 1024  # of kernel.h
+PAGE = 1024  # numbers
+APART = 16384  # of kernel.h
 arena = None  # where a recording takes its memory, see arena.py
 
 
@@ -54,7 +55,7 @@ def apart(size):
     Between those of two threads there is some that none uses: past the end of what a thread goes
     through its processor fetches more, which the other thread would have to take back.
     """
-    return -(-size // APART) * APART + APART if size else 0
+    return -(-size // PAGE) * PAGE + APART if size else 0
 
 
 def copy(x):

@@ -1,7 +1,8 @@
 """All benchmarks, one after another, each with the command that repeats it: make bench
 
-python tests/bench            prints what they print
-python tests/bench --write    writes it to docs/benchmarks/cpu.md as well
+python tests/bench                prints what they print
+python tests/bench --write        writes it to docs/benchmarks/cpu.md as well
+python tests/bench --write NAME   or to another page there, such as avx512
 """
 
 import argparse
@@ -12,9 +13,10 @@ import time
 from pathlib import Path
 
 from flambeau import kernels
+from flambeau.kernels.cpu import native
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parents[1] / "docs" / "benchmarks" / "cpu.md"
+PAGES = HERE.parents[1] / "docs" / "benchmarks"
 COMMANDS = [  # about half an hour together; with more seconds the figures are steadier
     ["networks.py", "--seconds", "8"],
     ["networks.py", "--seconds", "12", "--batch", "8", "vgg16", "resnet50"],
@@ -30,12 +32,12 @@ COMMANDS = [  # about half an hour together; with more seconds the figures are s
     ["imports.py"],
 ]
 HEADING = """\
-# On a CPU
+# On a CPU{feature}
 
-Printed on {date}, on a processor named {processor}, {threads} threads. `make bench` prints it
-again; `python tests/bench --write` writes this page, and each command below repeats its table
-alone. Other work on the processor disturbs all columns of a table alike, for they take turns: trust
-ratios before milliseconds.
+Printed on {date}, on a processor named {processor}, {threads} threads, by kernels for {isa}.
+`make bench` prints it again; `python tests/bench --write {name}` writes this page, and each command
+below repeats its table alone. Other work on the processor disturbs all columns of a table alike,
+for they take turns: trust ratios before milliseconds.
 
 Times are medians of runs in turn with each peer at its best setting. A ratio is the peer's time to
 ours, above 1 flambeau is the faster, and the ratio of the best runs is in brackets; of memory it is
@@ -72,19 +74,22 @@ def run(name, *arguments):
 def main():
     """Run all; the exit status is 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help=f"to {PAGE.name} as well")
-    options = parser.parse_args()
-    if options.write:
-        threads = kernels.get_num_threads()
-        about = {"date": time.strftime("%F"), "processor": processor(), "threads": threads}
-        PAGE.write_text(HEADING.format(**about))
+    how = {"nargs": "?", "const": "cpu", "metavar": "NAME"}
+    parser.add_argument("--write", **how, help=f"to a page in {PAGES.name} as well")
+    name = parser.parse_args().write
+    if name:
+        page = PAGES / f"{name}.md"
+        about = {"date": time.strftime("%F"), "processor": processor(), "isa": native.isa}
+        about |= {"threads": kernels.get_num_threads(), "name": name}
+        about["feature"] = " with AVX-512" if native.isa == "avx512" else ""
+        page.write_text(HEADING.format(**about))
     failed = False
     for command in COMMANDS:
         text, status = run(*command)
         failed |= status != 0
-        if options.write:  # after each, so that an interruption loses nothing
-            with PAGE.open("a") as page:
-                page.write(f"\n```\n{text}```\n")
+        if name:  # after each, so that an interruption loses nothing
+            with page.open("a") as file:
+                file.write(f"\n```\n{text}```\n")
     return int(failed)
 
 
