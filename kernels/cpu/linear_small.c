@@ -86,9 +86,7 @@ static const real *padded(const real *x, i64 rows, i64 n, real *work) {
 void KERNEL(linear_small)(const real *x, const real *w, const real *b, real *y, real *work, i64 n,
                           i64 i, i64 o, int relu) {
   const i64 pitch = whole_vectors(o);
-  for (i64 k = 0; k < i && o < pitch; k++) memset(work + k * pitch + o, 0, (pitch - o) * sizeof(real));
-  for (i64 j = 0; j < o; j++)
-    for (i64 k = 0; k < i; k++) work[k * pitch + j] = w[j * i + k];
+  pack(w, i, 1, o, i, pitch, work);
   small_product((struct small){n, o, i, x, i, 1, work, pitch, y,
                                b ? padded(b, 1, o, work + i * pitch) : NULL, 0, relu});
 }
