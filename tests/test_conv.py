@@ -57,6 +57,26 @@ def test_results_do_not_depend_on_the_number_of_threads(groups):
         assert all((a == b).all() for a, b in zip(found[0], other, strict=True))
 
 
+@pytest.mark.parametrize("size", [14, 15])
+def test_winograd_gives_the_same_bits_however_threads_part_the_tiles(size):
+    algorithm = pytest.importorskip("flambeau.kernels.cpu.conv_algorithm")
+    from flambeau.kernels.cpu import winograd
+
+    x, w, before = draw(1, 96, size, size), draw(72, 96, 3, 3), kernels.get_num_threads()
+    options, found = ((1, 1), (1, 1), (1, 1), 1), []
+    ways = [winograd.block(4, 16, 96, 72, threads)[2] for threads in (2, 4, 6)]
+    assert ways == [0, winograd.BY_PANELS, winograd.SHARED]
+    try:
+        for threads in (1, 2, 4, 6, 70):
+            kernels.set_num_threads(threads)
+            with algorithm.use("winograd4"):
+                found.append(kernels.package("cpu").conv2d(x, w, None, *options))
+    finally:
+        kernels.set_num_threads(before)
+    np.testing.assert_allclose(found[0], reference.conv2d(x, w, None, *options), atol=1e-2)
+    assert all((y == found[0]).all() for y in found[1:])
+
+
 @pytest.mark.parametrize(
     ("shape", "weights", "stride", "padding"),
     [

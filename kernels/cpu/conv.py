@@ -1,4 +1,4 @@
-"""Convolution: C kernels. A matrix product over patches, or channel by channel."""
+"""Convolution: which kernels compute it, and how they are called."""
 
 import functools
 import math
@@ -13,6 +13,7 @@ from flambeau.kernels.cpu import (
     conv_depthwise,
     conv_gradient,
     conv_last,
+    conv_patches,
     elementwise,
     memory,
     native,
@@ -35,105 +36,6 @@ __all__ = [
     "conv_transpose2d_backward",
 ]
 
-DEPTH = 256  # terms of a sum that are taken in one go, so that panels stay in the caches
-COLUMNS = 384  # results of a row in a block
-WIDTH = 32  # blocks are multiples of the widest tile's columns
-HEIGHT = 16  # no tile of any instruction set is higher
-PARALLEL_ABOVE = 200_000  # multiply-adds
-
-
-def up(n, size):
-    """n rounded up to a multiple of size."""
-    return -(-n // size) * size
-
-
-def shares(n, size):
-    """n in equal pieces of at most `size`: the size of a piece."""
-    return -(-n // -(-n // size))
-
-
-def threads(work):
-    """How many threads so many multiply-adds are worth."""
-    return native.lib.threads() if work > PARALLEL_ABOVE else 1
-
-
-def scratch(count, size, dtype):
-    """Uninitialised memory, `size` numbers for each thread."""
-    return memory.empty(count * size, dtype)
-
-
-def pointwise(size, kernel, grid, stride, start):
-    """True when every window is one element of the image, in order."""
-    return kernel == stride == (1, 1) and start == (0, 0) and grid == size
-
-
-def gather(x, w, b, y, grid, stride, start, step, place):
-    """y at its places = Σ w[g, k, c, p, q] x[n, (g, c), i stride + start + p step, …] + b[(g, k)]
-
-    place: where y keeps the windows: start, strides of image, channel, row, column.
-    """
-    groups, k, _, p, q = w.shape
-    if pointwise(x.shape[2:], (p, q), grid, stride, start) and place[3:] == (grid[1], 1):
-        x, grid = x.reshape(*x.shape[:2], 1, -1), (1, grid[0] * grid[1])
-        place = *place[:3], grid[1], 1
-    n, c, h, width = x.shape
-    turned = w.swapaxes(1, 2)
-    if p * q > 1 or not turned.flags.c_contiguous:
-        w = turned = contiguous(w)
-    strides = [s // w.itemsize for s in w.strides[:3]]
-    windows = n * grid[0] * grid[1]
-    count = threads(windows * w.size)
-    blocks = -(-windows // COLUMNS)
-    rows = k
-    if groups * blocks % count and k > windows:
-        rows = -(-k // count)
-    elif groups % count:
-        blocks = up(blocks, count)
-    columns = up(-(-windows // blocks), HEIGHT)
-    channels = shares(c // groups, max(1, DEPTH // (p * q)))
-    size = memory.apart(channels * p * q * (HEIGHT + up(columns, WIDTH)))
-    shape = [n, groups, c // groups, h, width, k, p, q, *grid, *stride, *start, *step, *place]
-    shape = np.array([*shape, *strides, rows, columns, channels, count, size])
-    native.call("conv2d", x, turned, b, y, shape, scratch(count, size, x.dtype))
-
-
-def convolve(x, w, b, grid, stride, padding, dilation, groups):
-    """The convolution of contiguous arrays for a grid of windows."""
-    y = np.empty((len(x), len(w), *grid), x.dtype)
-    if y.size == 0:
-        return y
-    if conv_depthwise.takes(w.shape, groups):
-        conv_depthwise.forward(x, w, b, y, stride, padding, dilation)
-        return y
-    plane = grid[0] * grid[1]
-    start = -padding[0], -padding[1]
-    place = 0, len(w) * plane, plane, grid[1], 1
-    w = w.reshape(groups, -1, *w.shape[1:])
-    gather(x, w, b, y, grid, stride, start, dilation, place)
-    return y
-
-
-def phases(size, taps, stride, padding, dilation):
-    """The rows of a transposed convolution's result that are read by the same taps.
-
-    Yields (first row, number of rows, slice of the taps, start, step): row first + i stride is
-    the sum over these taps j of source row i + start + j step.
-    """
-    period = stride // math.gcd(stride, dilation)
-    for first in range(min(stride, size)):
-        fits = (
-            j for j in range(min(period, taps)) if (first + padding - j * dilation) % stride == 0
-        )
-        tap = next(fits, taps)
-        start = (first + padding - tap * dilation) // stride
-        yield (
-            first,
-            -(-(size - first) // stride),
-            slice(tap, None, period),
-            start,
-            -dilation * period // stride,
-        )
-
 
 def transposed(x, w, b, other, size, stride, padding, dilation, groups):
     """The transposed convolution, an image of the given size, + other, which may be None."""
@@ -142,7 +44,7 @@ def transposed(x, w, b, other, size, stride, padding, dilation, groups):
     if other is not None and not (here and stride == (1, 1) and x.size):
         return elementwise.add([transposed(x, w, b, None, size, *options), other])
     if here:
-        return conv_gradient.transposed(x, w, b, other, size, *options, phases)
+        return conv_gradient.transposed(x, w, b, other, size, *options)
     if b is None and conv_depthwise.gradient_takes_last(x, w, groups) and min(size) > 0:
         return conv_depthwise.input_gradient_last(x, w, size, stride, padding, dilation)
     x, w = contiguous(x), contiguous(w)
@@ -152,20 +54,7 @@ def transposed(x, w, b, other, size, stride, padding, dilation, groups):
     if conv_depthwise.takes(w.shape, groups) and b is None:
         conv_depthwise.input_gradient(x, w, y, stride, padding, dilation)
         return y
-    w = w.reshape(groups, -1, *w.shape[1:]).swapaxes(1, 2)  # group, result, source, p, q
-    columns = list(phases(size[1], w.shape[4], stride[1], padding[1], dilation[1]))
-    image, plane = y[0].size, size[0] * size[1]
-    for i, height, rows, start_h, step_h in phases(
-        size[0], w.shape[3], stride[0], padding[0], dilation[0]
-    ):
-        for j, width, cols, start_w, step_w in columns:
-            part = w[:, :, :, rows, cols]
-            if part.size == 0 or x.size == 0:
-                y[:, :, i :: stride[0], j :: stride[1]] = 0 if b is None else b[:, None, None]
-                continue
-            place = i * size[1] + j, image, plane, stride[0] * size[1], stride[1]
-            grid, start, step = (height, width), (start_h, start_w), (step_h, step_w)
-            gather(x, part, b, y, grid, (1, 1), start, step, place)
+    conv_patches.transposed(x, w, b, y, stride, padding, dilation, groups)
     return y
 
 
@@ -183,20 +72,7 @@ def add_weight_gradient(x, dy, dw, stride, padding, dilation, groups):
     if conv_depthwise.takes(dw.shape, groups):
         conv_depthwise.weight_gradient(x, dy, dw, stride, padding, dilation)
         return
-    n, c, h, width = x.shape
-    k, (p, q), grid = len(dw) // groups, dw.shape[2:], dy.shape[2:]
-    if pointwise((h, width), (p, q), grid, stride, padding):
-        h, width, grid = 1, h * width, (1, grid[0] * grid[1])
-    count = threads(dw.size * n * grid[0] * grid[1])
-    channels = shares(c // groups, max(1, COLUMNS // (p * q)))
-    blocks = groups * -(-c // groups // channels)
-    rows = k if blocks % count == 0 or blocks >= 4 * count else -(-k // count)
-    depth = shares(grid[0] * grid[1], DEPTH)
-    size = memory.apart(depth * (channels * p * q + HEIGHT + up(channels * p * q, WIDTH)))
-    start = -padding[0], -padding[1]
-    shape = [n, groups, c // groups, h, width, k, p, q, *grid, *stride, *start, *dilation]
-    shape = np.array([*shape, *[0] * 8, rows, depth, channels, count, size])
-    native.call("conv2d_weight", x, dy, dw, shape, scratch(count, size, x.dtype))
+    conv_patches.add_weight_gradient(x, dy, dw, stride, padding, dilation, groups)
 
 
 def add_bias_gradient(dy, db):
@@ -270,7 +146,11 @@ def forward(x, w, b, other, limits, grid, stride, padding, dilation, groups):
         x, options = pad2d(x, (left, right, top, bottom)), (stride, (0, 0), dilation, groups)
     x, w = contiguous(x), contiguous(w)
     grid = grid or output_size(x.shape[2:], w.shape[2:], *options[:3])
-    y = convolve(x, w, b, grid, *options)
+    y = np.empty((len(x), len(w), *grid), x.dtype)
+    if y.size and conv_depthwise.takes(w.shape, groups):
+        conv_depthwise.forward(x, w, b, y, *options[:3])
+    elif y.size:
+        conv_patches.convolve(x, w, b, y, *options)
     y = y if other is None else elementwise.add([y, other])
     return y if limits is None else activation.clamp(y, *limits)
 

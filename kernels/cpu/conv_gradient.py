@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flambeau.kernels.cpu import conv_algorithm, conv_last, memory, native, weights, winograd
+from flambeau.kernels.cpu.conv_patches import phases
 from flambeau.kernels.cpu.layout import arranged, assign, channels_last
 
 PIXELS = 320  # of a strip: the depth of its products
@@ -38,11 +39,11 @@ def takes(x, w, groups):
     return x.dtype == np.float32 and (groups == 1 or w.shape[1] >= 16)
 
 
-def transposed(x, w, b, other, size, stride, padding, dilation, groups, phases):
+def transposed(x, w, b, other, size, stride, padding, dilation, groups):
     """The transposed convolution: an image of the given size, channels-last; + other at stride 1.
 
-    phases(size, taps, stride, padding, dilation) yields the rows of the result that are read by
-    the same taps; for each, the result is a convolution at stride 1.
+    For the rows and columns of the result that are read by the same taps it is a convolution at
+    stride 1.
     """
     n, k, kernel = len(x), groups * w.shape[1], w.shape[2:]
     if stride == dilation == (1, 1) and max(padding) <= 2:

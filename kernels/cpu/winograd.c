@@ -62,20 +62,25 @@ static void panels_of(const struct winograd *s, const real *values, const real *
       output(s, sums + (p - panel) * points * matrix + t * PANEL, first + t, p * PANEL, y, finish);
 }
 
-/* Each thread takes blocks of tiles. */
+/* Each thread takes blocks of tiles, or of some panels each: it makes the points of a block itself,
+   for what another one made would have to come from that one's caches. */
 static void blocks_by_thread(const struct winograd *s, const real *x, const real *w, real *y,
                              const struct finish *finish, real *work) {
   i64 all = s->n * s->down * s->across, panels = pieces(s->k, PANEL);
+  i64 parts = s->parted == BY_PANELS ? pieces(panels, s->panels) : 1, each = pieces(panels, parts);
   struct queues queues;
-  fill_queues(&queues, s->threads, pieces(all, s->tiles));
+  fill_queues(&queues, s->threads, pieces(all, s->tiles) * parts);
 #pragma omp parallel num_threads(s->threads)
-  for (i64 task, ended = 0; (task = next_task(&queues, &ended)) >= 0;) {
+  for (i64 task, ended = 0, made = -1; (task = next_task(&queues, &ended)) >= 0;) {
     real *values = work + omp_get_thread_num() * (s->values + s->sums), *sums = values + s->values;
-    i64 first = task * s->tiles, count = min_i64(s->tiles, all - first), ahead = first + s->tiles;
+    i64 block = task / parts, from = task % parts * each, till = min_i64(panels, from + each);
+    i64 first = block * s->tiles, count = min_i64(s->tiles, all - first), ahead = first + s->tiles;
     struct coming coming = {.x = x, .tile = ahead, .till = min_i64(all, ahead + s->tiles)};
-    for (i64 t = 0; t < count; t++) input(s, x, first + t, values + t * s->line, sums);
-    for (i64 p = 0; p < panels; p += s->panels)
-      panels_of(s, values, w, sums, first, count, p, min_i64(panels, p + s->panels), y, finish,
+    for (i64 t = 0; t < count && block != made; t++)
+      input(s, x, first + t, values + t * s->line, sums);
+    made = block;
+    for (i64 p = from; p < till; p += s->panels)
+      panels_of(s, values, w, sums, first, count, p, min_i64(till, p + s->panels), y, finish,
                 &coming);
   }
 }
@@ -109,7 +114,7 @@ void KERNEL(winograd)(const real *x, const real *w, const real *b, const real *o
                       const i64 *shape, const real *range, real *work) {
   const struct winograd *s = (const struct winograd *)shape;
   struct finish finish = finish_of(b, other, range);
-  if (s->shared)
+  if (s->parted == SHARED)
     blocks_shared(s, x, w, y, &finish, work);
   else
     blocks_by_thread(s, x, w, y, &finish, work);

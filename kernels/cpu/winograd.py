@@ -24,6 +24,8 @@ TASKS = 8  # of a thread at least for the products of such a block
 CHUNKS = 8  # of the tiles, with sums of their own, where sums are small
 SUMS = 1_200_000  # numbers of all chunks' taps at most
 LEAST = 64  # tiles of a chunk
+ALONE = 4  # threads at most that each make all points
+BY_PANELS, SHARED = 1, 2  # of winograd_tiles.h
 SPREAD = 16  # numbers between the rows of points: powers of two apart they fight for cache lines
 
 
@@ -33,7 +35,7 @@ def pieces(n, size):
 
 
 def block(m, tiles, c, k, threads):
-    """Tiles and panels of a block, and whether threads share it."""
+    """Tiles and panels of a block, and what is a task: see winograd_tiles.h."""
     width, rows = weights.panel_width(), weights.tile_rows()
     rows *= max(1, 12 // rows)
     points, panels = (m + 2) ** 2, pieces(k, width)
@@ -46,12 +48,13 @@ def block(m, tiles, c, k, threads):
         one = points * rows * (c + SPREAD + taken * width)
         count = rows * min(4, max(1, BLOCK // one))
         return pieces(tiles, pieces(tiles, count)), taken, 0
-    own = pieces(tiles, threads)  # shared points go from cache to cache, and back to be written
+    own = pieces(tiles, threads)
     if own >= (rows // 2 if points * c * k <= NEAR else rows):
         return own, taken, 0
     blocks = pieces(tiles, rows * (4 if points * c * k <= CACHED else 7))
     parts = 2 if blocks > 1 else 4  # of a thread: one is slower than others, and all wait for it
-    return pieces(tiles, blocks), max(1, min(taken, panels // (parts * threads))), 1
+    how = BY_PANELS if threads <= ALONE else SHARED
+    return pieces(tiles, blocks), max(1, min(taken, panels // (parts * threads))), how
 
 
 def plan(m, shape, strides, k, grid, padding, pooled, threads):
@@ -59,14 +62,15 @@ def plan(m, shape, strides, k, grid, padding, pooled, threads):
     n, c, h, w = shape
     width = weights.panel_width()
     down, across = pieces(grid[0], m), pieces(grid[1], m)
-    tiles, panels, shared = block(m, n * down * across, c, k, threads)
+    tiles, panels, parted = block(m, n * down * across, c, k, threads)
     points, line = (m + 2) ** 2, c + SPREAD
     point = tiles * line + SPREAD
     values, sums = points * point, memory.apart(points * max(panels * tiles * width, c))
     image, _, row, column = strides
     sizes = [n, c, h, w, k, *grid, *padding, image, row, column, m, down, across]
-    sizes += [tiles, panels, shared, line, point, threads, values, sums, *(pooled or (0, 0)), k]
-    return np.array(sizes), (values + threads * sums if shared else threads * (values + sums))
+    sizes += [tiles, panels, parted, line, point, threads, values, sums, *(pooled or (0, 0)), k]
+    made = 1 if parted == SHARED else threads  # how often the points are there at a time
+    return np.array(sizes), made * values + threads * sums
 
 
 def transformed(w, m, flipped):

@@ -9,12 +9,16 @@ struct winograd {
   i64 grid_h, grid_w, pad_h, pad_w;
   i64 x_image, x_row, x_column; /* strides of the source; its channels lie together */
   i64 m, down, across;          /* results of a tile's side, tiles of an image */
-  i64 tiles, panels, shared;    /* a block; shared: by all threads, each with its own panels */
+  i64 tiles, panels, parted;    /* a block, see below */
   i64 line, point;              /* of the points: numbers a tile, numbers a point */
   i64 threads, values, sums;    /* numbers of scratch memory a thread: for points, for sums */
   i64 pooled_h, pooled_w;       /* the grid of y where it is pooled, else 0 */
   i64 pitch;                    /* numbers from a pixel of y to the next */
 };
+
+/* What a task is: a block; or some panels of it, its points being made by each thread that takes one
+   (BY_PANELS), or by all threads together (SHARED). */
+enum { BY_PANELS = 1, SHARED };
 
 /* The tile counted through the images: its image and its first row and column of results. */
 struct spot {
