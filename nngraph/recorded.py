@@ -49,7 +49,8 @@ class Recorded(nn.Module):
     x -> network(x)
 
     network: a module that is made of those in `KINDS`; its parameters, gradients and running
-    statistics stay its own. The optimiser takes it, and it is what one saves.
+    statistics stay its own. The optimiser takes it, and it is what one saves. `want_dx` and
+    `backward_once` begin as the network's, and are this module's own from then on.
 
     On a CPU, steps with inputs of one dtype, shape and memory order run the same kernels. They are
     written down once, in a forward pass that takes as long as some steps, and from then on run one
@@ -76,6 +77,7 @@ class Recorded(nn.Module):
         reason = misfit(network)
         self.need(reason is None, reason)
         self.network = network
+        self.want_dx, self.backward_once = network.want_dx, network.backward_once
 
     @property
     def refused(self):

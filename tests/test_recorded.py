@@ -173,6 +173,17 @@ def test_what_was_asked_of_the_network_itself_stays():
     assert recorded(fast)
 
 
+def test_what_is_wanted_begins_as_the_network_has_it():
+    network = plain().train()
+    network.want_dx, network.backward_once = False, True
+    fast, x = nngraph.Recorded(network), images(0)
+    assert fast.backward_once
+    for _ in range(4):
+        y = fast(x)
+        assert fast.backward(x, y) is None
+    assert recorded(fast)
+
+
 def test_forms_are_recorded_one_by_one():
     fast, own = pair(residual)
     for n, size in (2, 20), (3, 20), (2, 24), (2, 20):
