@@ -189,3 +189,19 @@ def test_depthwise_gradients_agree_with_the_reference_by_any_threads(
     for a, b in found[1:]:
         np.testing.assert_array_equal(a, found[0][0])
         np.testing.assert_array_equal(b, found[0][1])
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("taps", [(1, 2), (1, 3), (2, 2), (1, 5), (3, 3), (4, 4)])
+@pytest.mark.parametrize("channels", [16, 17, 19, 33])
+def test_taps_are_reversed_for_the_gradient_of_the_input(channels, taps, groups):
+    cpu = pytest.importorskip("flambeau.kernels.cpu")
+    from flambeau.kernels.cpu import conv_algorithm
+
+    x, w = draw(2, groups * channels, 9, 11), draw(groups * 24, channels, *taps)
+    options = (1, 1), (0, 0), (1, 1), groups
+    dy = draw(*reference.conv2d(x, w, None, *options).shape)
+    with conv_algorithm.use("direct"):
+        dx = cpu.conv2d_backward(x, dy, w, None, None, None, *options, True)
+    expected = reference.conv2d_backward(x, dy, w, None, None, None, *options, True)
+    np.testing.assert_allclose(dx, expected, atol=2e-5 * abs(expected).max())

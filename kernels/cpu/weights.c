@@ -61,8 +61,8 @@ static void pack_lanes(const struct packing *s, const real *w, i64 pair, i64 lin
   }
 }
 
-/* LANES results from o on, of the first `taps` taps of source i, which lie together in reverse;
-   whole vectors are read from the last tap on. */
+/* LANES results from o on, of the first `taps` taps of source i, which lie together in reverse. Whole
+   vectors are read from the last tap on: up to LANES - taps numbers after the first tap. */
 static void pack_reversed(const struct packing *s, const real *w, i64 i, i64 taps, real *to) {
   vec v[LANES];
 #pragma GCC unroll 16
@@ -80,9 +80,10 @@ static void pack_half(const struct packing *s, const real *w, i64 first, i64 i, 
   if (s->tap == 1 && s->in == s->taps)
     for (; pair + LANES <= pairs; pair += LANES) pack_lanes(s, w, pair, lines, to);
   i64 reversed = whole && s->tap == -1 ? min_i64(s->taps, LANES) : 0, t = pair % s->taps;
-  int more = reversed == LANES || first + LANES < s->outs; /* after the last tap of this source */
+  int more = (s->outs - first - LANES) * s->taps >= LANES - reversed; /* is in this source */
   for (i = pair / s->taps; i < end; i++, t = 0) {
-    if (reversed > 1 && (more || i + 1 < s->ins)) pack_reversed(s, w, i, reversed, to), t = reversed;
+    if (reversed > 1 && (more || i + 1 < s->ins))
+      pack_reversed(s, w, i, reversed, to), t = reversed;
     for (; t < s->taps; t++) {
       const real *from = w + i * s->in + t * s->tap;
       real *at = to + (t * s->ins + i) * PANEL;

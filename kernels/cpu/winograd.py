@@ -24,8 +24,8 @@ TASKS = 8  # of a thread at least for the products of such a block
 CHUNKS = 8  # of the tiles, with sums of their own, where sums are small
 SUMS = 1_200_000  # numbers of all chunks' taps at most
 LEAST = 64  # tiles of a chunk
-ALONE = 4  # threads at most that each make all points
-BY_PANELS, SHARED = 1, 2  # of winograd_tiles.h
+FEW_THREADS = 4  # that each make all points, rather than share them
+BY_BLOCKS, BY_PANELS, SHARED = range(3)  # of winograd_tiles.h
 SPREAD = 16  # numbers between the rows of points: powers of two apart they fight for cache lines
 
 
@@ -43,17 +43,17 @@ def block(m, tiles, c, k, threads):
     if points * c * k > NEAR or points * rows * c > LARGEST:
         count = rows * pieces(FEWEST, rows)
         if tiles >= 2 * threads * count:
-            return pieces(tiles, threads * pieces(tiles, threads * count)), taken, 0
+            return pieces(tiles, threads * pieces(tiles, threads * count)), taken, BY_BLOCKS
     elif tiles >= 2 * threads * rows:
         one = points * rows * (c + SPREAD + taken * width)
         count = rows * min(4, max(1, BLOCK // one))
-        return pieces(tiles, pieces(tiles, count)), taken, 0
+        return pieces(tiles, pieces(tiles, count)), taken, BY_BLOCKS
     own = pieces(tiles, threads)
     if own >= (rows // 2 if points * c * k <= NEAR else rows):
-        return own, taken, 0
+        return own, taken, BY_BLOCKS
     blocks = pieces(tiles, rows * (4 if points * c * k <= CACHED else 7))
     parts = 2 if blocks > 1 else 4  # of a thread: one is slower than others, and all wait for it
-    how = BY_PANELS if threads <= ALONE else SHARED
+    how = BY_PANELS if threads <= FEW_THREADS else SHARED
     return pieces(tiles, blocks), max(1, min(taken, panels // (parts * threads))), how
 
 

@@ -16,9 +16,9 @@ struct winograd {
   i64 pitch;                    /* numbers from a pixel of y to the next */
 };
 
-/* What a task is: a block; or some panels of it, its points being made by each thread that takes one
-   (BY_PANELS), or by all threads together (SHARED). */
-enum { BY_PANELS = 1, SHARED };
+/* What a task is: a block (BY_BLOCKS); or some panels of it, its points being made by each thread that
+   takes one (BY_PANELS), or by all threads together (SHARED). */
+enum { BY_BLOCKS, BY_PANELS, SHARED };
 
 /* The tile counted through the images: its image and its first row and column of results. */
 struct spot {
