@@ -16,6 +16,15 @@ from flambeau.kernels import reference
 _numpy_package = None  # what serves NumPy arrays: chosen at first use, or by use()
 
 
+class Arrays(list):
+    """Arrays that go to kernels together again and again, a list that nobody changes.
+
+    made: what a package of kernels keeps of them, None at first.
+    """
+
+    made = None
+
+
 def of(x):
     """The package of kernels for the array x: ndarray -> cpu, GPUArray or HostArray -> cuda.
 

@@ -174,7 +174,7 @@ def _classes(loss, output, target):
     loss.need(target.dtype.kind in "iu", "target must hold integers", target=target)
     if tuple(target.shape) != (n, *places):
         loss.need(False, f"target must be {(n, *places)}", target=target)
-    host = kernels.of(target).numpy(target).astype(np.int64)
+    host = kernels.of(target).numpy(target).astype(np.int64, copy=False)
     if loss.weight is None and not 0 <= loss.ignore_index < c and _all_classes(host, c):
         return output, kernels.of(output).array(output, host), None, host.size
     kept = host != loss.ignore_index

@@ -1,12 +1,50 @@
 """Optimisers: change the parameters of a network by their gradients. Learning-rate schedules."""
 
 import math
+from operator import is_
 
 import numpy as np
 
 from flambeau import kernels
 
 __all__ = ["SGD", "Adam", "AdamW", "CosineLR", "Optimizer", "Schedule", "StepLR"]
+
+
+class Parts(list):
+    """The (w, dw, kept) of a step, which nobody changes, and those that one call can change."""
+
+    names, groups = None, ()
+
+    def together(self, names):
+        """(kernels, step, ws, dws, arrays) for each group; arrays: a list for each of the names."""
+        if names != self.names or not all(map(_in_step, self.groups)):
+            self.names, self.groups = names, _grouped(self, names)
+        return [(k, kept[0]["step"], *arrays) for k, kept, *arrays in self.groups]
+
+
+def _in_step(group):
+    """True while all of a group have taken as many steps."""
+    _, kept, *_ = group
+    step = kept[0]["step"]
+    for one in kept:
+        if one["step"] != step:
+            return False
+    return True
+
+
+def _grouped(parts, names):
+    """Parts of one device, dtype and number of steps: [(kernels, kept, ws, dws, arrays), …]"""
+    found, groups = {}, []
+    for part in parts:
+        w, dw, kept = part
+        key = kernels.device(w), w.dtype, dw.dtype, kept["step"]
+        found.setdefault(key, []).append(part)
+    for group in found.values():
+        ws, dws, kept = zip(*group, strict=True)
+        arrays = [kernels.Arrays([one[name] for one in kept]) for name in names]
+        alike = kernels.Arrays(ws), kernels.Arrays(dws), arrays
+        groups.append((kernels.of(ws[0]), kept, *alike))
+    return groups
 
 
 class Optimizer:
@@ -27,6 +65,7 @@ class Optimizer:
         self.net, self.lr = net, lr
         self.state = {}  # dotted name of the parameter -> {"step": number of steps, arrays}
         self.owners = {}  # dotted name -> the module that had the parameter
+        self.slots, self.found, self.parts = [], [], Parts()  # of the last step
         for name, value in options.items():
             setattr(self, name, value)
         for name in ("lr", *(n for n in options if n in ("momentum", "weight_decay", "eps"))):
@@ -49,16 +88,36 @@ class Optimizer:
 
     def step(self, closure=None):
         """One step. closure: called first, to compute the gradients; its loss is returned."""
-        loss, parts, arrays = closure() if closure else None, [], self.arrays
-        for path, module, name in self.net.slots():
+        loss = closure() if closure else None
+        slots = self.net.slots()
+        if slots != self.slots or not _same(self._found(slots), self.found):
+            self.parts = self._recalled(slots)
+            self.slots, self.found = slots, self._found(slots)
+        for _, _, kept in self.parts:
+            kept["step"] += 1
+        self.update_all(self.parts)
+        return loss
+
+    def _found(self, slots):
+        """All objects that decide what the parts of a step are, beside the slots."""
+        arrays, found = self.arrays, [self.state]
+        for _, module, name in slots:
+            found += getattr(module, name), module.__dict__.get("grad_" + name), module.frozen
+        for kept in self.state.values():
+            found.append(kept)
+            for name in arrays:
+                found.append(kept.get(name))
+        return found
+
+    def _recalled(self, slots):
+        """The parts of a step: each (w, dw, kept) where there is a gradient and nothing frozen."""
+        parts, arrays = Parts(), self.arrays
+        for path, module, name in slots:
             grad = module.__dict__.get("grad_" + name)  # None: no backward came here
             if grad is not None and not module.frozen:
                 w = getattr(module, name)
-                kept = self._recall(path, module, w, arrays)
-                kept["step"] += 1
-                parts.append((w, grad, kept))
-        self.update_all(parts)
-        return loss
+                parts.append((w, grad, self._recall(path, module, w, arrays)))
+        return parts
 
     def zero_grad(self):
         """Set all gradients of the network to zero."""
@@ -120,6 +179,11 @@ class Optimizer:
         }
 
 
+def _same(some, others):
+    """True for two lists of the same objects."""
+    return len(some) == len(others) and all(map(is_, some, others))
+
+
 def _copied(x):
     """A copy of an array as an ndarray."""
     return np.array(kernels.of(x).numpy(x))
@@ -154,21 +218,8 @@ class SGD(Optimizer):
     def update_all(self, parts):
         numbers = self.lr, self.momentum, self.dampening, self.weight_decay
         numbers = (*(float(number) for number in numbers), bool(self.nesterov))
-        for k, step, ws, dws, kept in _alike(parts):
-            vs = [one["momentum_buffer"] for one in kept] if self.momentum else None
-            k.sgd_step(ws, dws, vs, *numbers, step == 1)
-
-
-def _alike(parts):
-    """The (w, dw, kept) that one call can change: (kernels, step, ws, dws, kept) for each group."""
-    groups = {}
-    for part in parts:
-        w, dw, kept = part
-        key = kernels.device(w), w.dtype, dw.dtype, kept["step"]
-        groups.setdefault(key, []).append(part)
-    for (*_, step), group in groups.items():
-        ws, dws, kept = map(list, zip(*group, strict=True))
-        yield kernels.of(ws[0]), step, ws, dws, kept
+        for k, step, ws, dws, vs in parts.together(self.arrays):
+            k.sgd_step(ws, dws, vs[0] if vs else None, *numbers, step == 1)
 
 
 class Adam(Optimizer):
@@ -223,8 +274,7 @@ def _check_betas(optimizer):
 def _adam(optimizer, parts, decoupled):
     numbers = optimizer.lr, *optimizer.betas, optimizer.eps, optimizer.weight_decay
     numbers = [float(number) for number in numbers]
-    for k, step, ws, dws, kept in _alike(parts):
-        ms, vs = ([one[name] for one in kept] for name in optimizer.arrays)
+    for k, step, ws, dws, (ms, vs) in parts.together(optimizer.arrays):
         k.adam_step(ws, dws, ms, vs, step, *numbers, decoupled)
 
 

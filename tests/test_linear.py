@@ -81,3 +81,21 @@ def test_weights_that_cannot_change_give_the_same_from_their_panels(rows, sizes,
     fixed.flags.writeable = False
     for _ in range(2):
         assert (cpu.linear(x, fixed, b) == expected).all()
+
+
+SMALL = [(9, 1, 16368), (9, 1927, 1), (10, 300, 60), (300, 5, 9), (12, 9, 1300), (64, 64, 37)]
+
+
+@pytest.mark.parametrize("shape", SMALL, ids=str)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_small_layers_agree_with_numpy_up_to_their_scratch_memory(shape, dtype):
+    n, i, o = shape
+    x, w, b, dy = (draw(*s, dtype=dtype) for s in ((n, i), (o, i), (o,), (n, o)))
+    dw, db = draw(o, i, dtype=dtype), draw(o, dtype=dtype)
+    y = cpu.linear_relu(x, w, b)
+    np.testing.assert_allclose(y, np.maximum(x @ w.T + b, 0), rtol=0, atol=1e-4)
+    passed = dy * (y > 0)
+    expected = passed @ w, dw + passed.T @ x, db + passed.sum(0)
+    dx = cpu.linear_relu_backward(x, y, dy, w, dw, db, True)
+    for got, right in zip((dx, dw, db), expected, strict=True):
+        np.testing.assert_allclose(got, right, rtol=0, atol=1e-3)

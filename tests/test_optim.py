@@ -362,3 +362,60 @@ def test_read_only_parameters_are_not_written_to():
         with pytest.raises(ValueError, match="read-only"):
             optimizer.step()
     assert (net.weight == before).all()
+
+
+def test_parameters_made_read_only_between_steps_are_not_written_to():
+    for make in (lambda net: nn.optim.SGD(net, 0.1, momentum=0.9), nn.optim.Adam):
+        net = nn.Linear(3, 2)
+        net.grad_weight[...] = 1
+        optimizer = make(net)
+        optimizer.step()
+        net.weight.flags.writeable = False
+        before = net.weight.copy()
+        with pytest.raises(ValueError, match="read-only"):
+            optimizer.step()
+        assert (net.weight == before).all()
+
+
+CHANGES = {  # between two steps: what a user may do to the parameter, its gradient or the state
+    "weight": lambda layer, kept: setattr(layer, "weight", layer.weight + 1),
+    "gradient": lambda layer, kept: setattr(layer, "grad_weight", layer.grad_weight * 3),
+    "buffer": lambda layer, kept: kept.update(momentum_buffer=kept["momentum_buffer"] - 1),
+    "step": lambda layer, kept: kept.update(step=0),
+    "frozen": lambda layer, kept: layer.freeze(),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_is_changed_between_steps_counts_in_the_next(what):
+    net = nn.Sequential(nn.Linear(3, 2, bias=False), nn.Linear(2, 4, bias=False)).astype("f8")
+    sgd = optim.SGD(net, lr=0.5, momentum=0.75)
+    for _ in range(2):
+        set_gradients(net, 1)
+        sgd.step()
+    others = net[1].weight.copy(), net[1].grad_weight, sgd.state["1.weight"]["momentum_buffer"]
+    CHANGES[what](net[0], sgd.state["0.weight"])
+    w, dw, kept = net[0].weight.copy(), net[0].grad_weight, sgd.state["0.weight"]
+    v = kept["momentum_buffer"].copy()
+    expected = others[0] - 0.5 * (0.75 * others[2] + others[1])
+    sgd.step()
+    np.testing.assert_allclose(net[1].weight, expected, rtol=1e-14)
+    if what == "frozen":
+        np.testing.assert_array_equal(net[0].weight, w)
+    else:
+        v = dw if what == "step" else 0.75 * v + dw
+        np.testing.assert_allclose(net[0].weight, w - 0.5 * v, rtol=1e-14)
+        np.testing.assert_allclose(kept["momentum_buffer"], v, rtol=1e-14)
+
+
+def test_momentum_may_come_and_go_between_steps():
+    net = nn.Linear(3, 2, bias=False).astype("f8")
+    sgd = optim.SGD(net, lr=0.5, momentum=0)
+    for momentum, times in ((0, 1), (0.5, 1), (0.5, 1.5), (0, 1), (0.5, 1.25)):
+        sgd.momentum = momentum
+        before, net.grad_weight = net.weight.copy(), np.ones((2, 3))
+        kept = sgd.state.get("weight", {}).get("momentum_buffer")
+        if kept is not None and times == 1.25:
+            kept[...] = 0.5
+        sgd.step()
+        np.testing.assert_allclose(net.weight, before - 0.5 * times, rtol=1e-14)

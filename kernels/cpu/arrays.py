@@ -16,7 +16,9 @@ def empty(like, shape, dtype):
 
 def contiguous(x):
     """x in C order and at an address that C can read: itself when it is, else a copy."""
-    return x if layout.plain(x) else layout.arranged(x, False)
+    if x.flags.carray or layout.plain(x):
+        return x
+    return layout.arranged(x, False)
 
 
 def readable(x):
@@ -44,7 +46,7 @@ def fill(dst, value):
     if value == 0 and dst.size > SHARED and native.takes(dst) and dst.flags.carray:
         native.call("clear", dst, dst.size)
     else:
-        dst[...] = value
+        dst.fill(value)
 
 
 def cast(x, dtype):

@@ -16,6 +16,7 @@ from flambeau.kernels.cpu.arrays import contiguous, in_place, readable
 FEW_ROWS = 8  # of linear.c
 PARALLEL_ABOVE = 200_000  # multiply-adds
 SMALL = 200_000  # multiply-adds: one thread, one call, see linear_small.c
+WORK = 32768  # of linear_small.c
 WIDEST = 16  # numbers in a vector register, at most
 
 
@@ -36,9 +37,8 @@ def _linear(x, w, b, relu):
     x, w, b = contiguous(x), contiguous(w), readable(b)
     if 0 < n <= FEW_ROWS:
         native.call("linear_few", x, w, b, y, n, i, o)
-    elif n and n * i * o <= SMALL:
-        work = memory.empty((i + 1) * (o + WIDEST), x.dtype)
-        native.call("linear_small", x, w, b, y, work, n, i, o, relu)
+    elif n and n * i * o <= SMALL and (i + 1) * (o + WIDEST) <= WORK:
+        native.call("linear_small", x, w, b, y, n, i, o, relu)
         return y
     elif n and weights.cannot_change(w):
         _times(x, weights.kept(w, "columns", _pack), b, y, (n, o, i, i, 1, 0, 0), True, False)
@@ -84,7 +84,8 @@ def linear_relu_backward(x, y, dy, w, dw, db, want_dx):
 
 def _few(dy, w, dw, db):
     """True where linear_small.c is best, and can add to the gradients in place."""
-    if not 0 < dy.size * w.shape[1] <= SMALL:
+    size, (o, i) = dy.size, w.shape
+    if not 0 < size * i <= SMALL or max(size // o, o) * (i + WIDEST) + size > WORK:
         return False
     return native.writes(dw, db)
 
@@ -94,8 +95,7 @@ def _backward_small(x, y, dy, w, dw, db, want_dx):
     y = readable(y)
     n, (o, i) = dy.size // len(w), w.shape
     dx = memory.empty(x.shape, x.dtype) if want_dx else None
-    work = memory.empty(max(n, o) * (i + WIDEST) + n * o, x.dtype)
-    native.call("linear_backward_small", x, y, dy, w, dw, db, dx, work, n, i, o)
+    native.call("linear_backward_small", x, y, dy, w, dw, db, dx, n, i, o)
     return dx
 
 

@@ -4,7 +4,10 @@
    another, readable up to whole vectors. */
 #include "multiply.h"
 
-enum { SMALL_ROWS = 4 };
+enum {
+  SMALL_ROWS = 4,
+  SMALL_WORK = 32768 /* numbers of scratch memory */
+};
 
 struct small {
   i64 m, n, depth; /* c (m, n) = start + a (m, depth) b (depth, n) */
@@ -82,20 +85,22 @@ static const real *padded(const real *x, i64 rows, i64 n, real *work) {
 }
 
 /* y (n, o) = x (n, i) wᵀ + b, with relu the greater of it and 0;
-   work: (i + 1) · (o rounded up to vectors) numbers */
-void KERNEL(linear_small)(const real *x, const real *w, const real *b, real *y, real *work, i64 n,
-                          i64 i, i64 o, int relu) {
+   (i + 1) · (o rounded up to vectors) are at most SMALL_WORK */
+void KERNEL(linear_small)(const real *x, const real *w, const real *b, real *y, i64 n, i64 i, i64 o,
+                          int relu) {
   const i64 pitch = whole_vectors(o);
+  real work[SMALL_WORK];
   pack(w, i, 1, o, i, pitch, work);
   small_product((struct small){n, o, i, x, i, 1, work, pitch, y,
                                b ? padded(b, 1, o, work + i * pitch) : NULL, 0, relu});
 }
 
 /* dx = dy w, dw += dyᵀ x, db += Σ dy, each left out where it is NULL; with y, dy counts where y > 0
-   work: max(n, o) · (i rounded up to vectors) numbers, and n · o more with y */
+   max(n, o) · (i rounded up to vectors), and n · o more with y, are at most SMALL_WORK */
 void KERNEL(linear_backward_small)(const real *x, const real *y, const real *dy, const real *w,
-                                   real *dw, real *db, real *dx, real *work, i64 n, i64 i, i64 o) {
+                                   real *dw, real *db, real *dx, i64 n, i64 i, i64 o) {
   const i64 pitch = whole_vectors(i);
+  real work[SMALL_WORK];
   if (y) {
     real *passed = work + (n > o ? n : o) * pitch;
     for (i64 e = 0; e < n * o; e++) passed[e] = y[e] > 0 ? dy[e] : 0;

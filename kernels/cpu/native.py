@@ -6,6 +6,7 @@ import threading
 import numpy as np
 from numpy import ndarray
 
+from flambeau.kernels import Arrays
 from flambeau.kernels.cpu._native import ffi, lib
 
 from_buffer, NULL = ffi.from_buffer, ffi.NULL
@@ -90,15 +91,27 @@ def call(name, *args):
             a = from_buffer(POINTER[kind], a)
         elif a is None:
             a = NULL
-        elif kind is list:
-            kind = a[0].dtype
+        elif kind is list or kind is Arrays:
             if dtype is None:
-                dtype = kind
-            pointer = POINTER[kind]
-            a = [from_buffer(pointer, part) for part in a]
+                dtype = a[0].dtype
+            a = table(a) if kind is list else a.made or lasting_table(a)
         passed.append(a)
     function = _functions.get((name, dtype)) or found(name, dtype)
     return function(*passed)
+
+
+def table(arrays):
+    """The addresses of a list of arrays, as an argument of a kernel."""
+    pointer = POINTER[arrays[0].dtype]
+    return [from_buffer(pointer, a) for a in arrays]
+
+
+def lasting_table(arrays):
+    """The same of Arrays, made once: while it lives, none of them can be given other memory."""
+    pointers = table(arrays)
+    arrays.made = ffi.new(TABLE[arrays[0].dtype], pointers)
+    arrays.pointers = pointers  # which the table does not hold
+    return arrays.made
 
 
 def adopt():
