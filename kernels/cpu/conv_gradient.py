@@ -116,13 +116,21 @@ def shared_parts(groups, left, tasks, direct, threads):
     return taken, conv_last.shares(tasks, max(1, min(BATCH, most)))
 
 
-def own_parts(groups, left, tasks, wanted):
-    """The same where each thread has its own strips; wanted: parts at least, of panels rather."""
+def own_parts(groups, left, tasks, wanted, threads):
+    """The same where each thread has its own strips; wanted: parts at least, of panels rather.
+
+    Where that is possible each thread gets as many.
+    """
     taken = conv_last.shares(groups, max(1, PACKED // left))
     across = max(1, conv_last.pieces(wanted, conv_last.pieces(groups, taken)))
     wide = conv_last.shares(tasks, max(BATCH, conv_last.pieces(tasks, across)))
     down = conv_last.pieces(wanted, conv_last.pieces(tasks, wide))
-    return min(taken, conv_last.pieces(groups, down)), wide
+    taken = min(taken, conv_last.pieces(groups, down))
+    down, across = conv_last.pieces(groups, taken), conv_last.pieces(tasks, wide)
+    for more in range(across, max(across, tasks // BATCH) + 1):
+        if wanted > 1 and down * more % threads == 0:
+            return taken, conv_last.pieces(tasks, more)
+    return taken, wide
 
 
 @functools.lru_cache(maxsize=512)
@@ -156,7 +164,7 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads):
         groups, wide = shared_parts(all_groups, left, tasks, direct, threads)
     else:
         wanted = 1 if copies else conv_last.pieces(PARTS * threads, max(1, chunks))
-        groups, wide = own_parts(all_groups, left, tasks, wanted)
+        groups, wide = own_parts(all_groups, left, tasks, wanted, threads)
     panels = conv_last.shares(wide, BATCH)
     sizes = [n, 1, c, h, w, k, p, q, *grid, *stride, *padding, *dilation, *strides]
     sizes = np.array([*sizes, copies, 0, lines, columns, panels, threads, 0])

@@ -107,16 +107,17 @@ static void add_sums(const struct conv_last *s, const struct cut *cut, i64 chunk
       add_block(s, cut, chunks, sums, k, min_i64(ROWS, s->k - k), c, dw);
 }
 
-/* How the products of a strip are cut into parts: `groups` groups by `panels` panels. */
+/* How the products of a strip are cut into parts: groups of results `down` times, panels `across`. */
 struct parts {
-  i64 all, groups, across, panels;
+  i64 all, down, across;
 };
 
 static struct section section_of(const struct conv_last *s, const struct cut *cut,
-                                 const struct parts *parts, i64 i) {
-  i64 group = i / parts->across * parts->groups, panel = i % parts->across * parts->panels;
-  return (struct section){group, min_i64(group + parts->groups, pieces(s->k, TILE_ROWS)), panel,
-                          min_i64(panel + parts->panels, cut->taps * cut->panels)};
+                                 const struct parts *parts, i64 part) {
+  i64 i = part / parts->across, j = part % parts->across;
+  i64 groups = pieces(s->k, TILE_ROWS), panels = cut->taps * cut->panels;
+  return (struct section){groups * i / parts->down, groups * (i + 1) / parts->down,
+                          panels * j / parts->across, panels * (j + 1) / parts->across};
 }
 
 /* All threads share each strip, which is copied, and its left factor. */
@@ -205,7 +206,7 @@ static void strips_in_chunks(const struct conv_last *s, const struct cut *cut,
 
 /* dw += Σ dy x        dy channels-last, one group
    The strips are cut into chunks, whose number does not depend on that of the threads, with sums
-   of their own; the products of a strip into parts of `groups` groups of results by `wide` panels,
+   of their own; the products of a strip into parts of up to `groups` groups of results by `wide` panels,
    of which s->panels are packed at a time. No chunks: 1 x 1 taps and whole vectors of channels,
    the sums are dw itself. shared: the strips are copied, and all threads share one of one chunk.
    work: the sums, and `each` numbers for each thread, of which `strip` are for a strip, then those of
@@ -216,8 +217,8 @@ void KERNEL(conv_weight)(const real *x, const real *dy, real *dw, const i64 *sha
   i64 strips = s->n * pieces(s->grid_h, s->lines) * pieces(s->grid_w, s->columns);
   i64 pixels = s->lines * s->columns, all = pieces(s->k, TILE_ROWS);
   struct cut cut = cut_of(s, chunks == 0);
-  i64 across = pieces(cut.taps * cut.panels, wide);
-  struct parts parts = {pieces(all, groups) * across, groups, across, wide};
+  i64 across = pieces(cut.taps * cut.panels, wide), down = pieces(all, groups);
+  struct parts parts = {down * across, down, across};
   i64 lefts = (shared ? all : groups) * left_numbers(pixels);
   struct queues queues;
   fill_queues(&queues, s->threads, max_i64(chunks, 1) * parts.all);

@@ -66,7 +66,7 @@ INLINE void tile_of(const i64 rows, const i64 vectors, i64 depth, const real *a,
   vec sum[TILE_ROWS][2];
 #pragma GCC unroll 16
   for (i64 i = 0; i < rows; i++) {
-    __builtin_prefetch(c + i * pitch, 1);
+    FETCH_VECTORS(c + i * pitch, vectors, 1);
 #pragma GCC unroll 2
     for (i64 j = 0; j < vectors; j++)
       sum[i][j] = start.bias     ? broadcast(start.bias[i])

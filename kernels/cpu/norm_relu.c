@@ -40,12 +40,15 @@ void KERNEL(norm_relu)(const real *x, const real *other, const real *w, const re
 #pragma omp parallel if (rows * c > PARALLEL_ABOVE)
   {
 #pragma omp for schedule(static) nowait
-    for (i64 row = 0; row < rows; row++)
+    for (i64 row = 0; row < rows; row++) {
+      fetch_ahead(far, x + row * c, c, c);
+      if (other) fetch_ahead(far, other + row * c, c, c);
       for (i64 k = 0, at = row * c; k < c; k += LANES, at += LANES) {
         vec v = normal(load(x + at) - load(mean + k), scale, shift, k);
         if (other) v += load(other + at);
         put(far, y + at, GREATER((vec){0}, v));
       }
+    }
     streamed();
   }
 }
@@ -54,19 +57,24 @@ void KERNEL(norm_relu)(const real *x, const real *other, const real *w, const re
    where y > 0, if there is y; then g is written too. */
 INLINE void relu_sums_of_rows(const real *x, const real *y, const real *dy, real *g,
                               const real *mean, const real *scale, const real *shift, double *sums,
-                              double *products, i64 rows, i64 step, i64 count) {
+                              double *products, i64 rows, i64 step, i64 count, const int far) {
   for (i64 k = 0; k < count; k++) sums[k] = products[k] = 0;
   for (i64 start = 0; start < rows; start += ROW_PART) {
     real first[COLUMN_BLOCK] = {0}, second[COLUMN_BLOCK] = {0};
-    for (i64 i = start; i < min_i64(rows, start + ROW_PART); i++)
+    for (i64 i = start; i < min_i64(rows, start + ROW_PART); i++) {
+      fetch_ahead(far, x + i * step, step, count);
+      fetch_ahead(far, dy + i * step, step, count);
+      if (y) fetch_ahead(far, y + i * step, step, count);
       for (i64 k = 0, at = i * step; k < count; k += LANES, at += LANES) {
         vec apart = load(x + at) - load(mean + k), product = load(second + k);
         vec by = passed(load(dy + at), y ? load(y + at) : normal(apart, scale, shift, k));
-        if (y) store(g + at, by);
+        if (y) put(far, g + at, by);
         store(first + k, load(first + k) + by);
         MULTIPLY_ADD(product, apart, by);
         store(second + k, product);
       }
+    }
+    if (y) streamed();
     for (i64 k = 0; k < count; k++) sums[k] += first[k], products[k] += second[k];
   }
 }
@@ -75,13 +83,14 @@ INLINE void relu_sums_of_rows(const real *x, const real *y, const real *dy, real
 static void norm_relu_sums(const real *x, const real *y, const real *dy, real *g, const real *mean,
                            const real *scale, const real *shift, double *work, i64 rows, i64 c,
                            i64 parts) {
+  const int far = goes_far(g, rows * c); /* NULL is at a line */
   COLUMN_PARTS(double *sums = work + 2 * part * c + at; const i64 first = from * c + at;
                if (y)
                  relu_sums_of_rows(x + first, y + first, dy + first, g + first, mean + at,
-                                   scale + at, shift + at, sums, sums + c, to - from, c, count);
+                                   scale + at, shift + at, sums, sums + c, to - from, c, count, far);
                else
                  relu_sums_of_rows(x + first, NULL, dy + first, NULL, mean + at, scale + at,
-                                   shift + at, sums, sums + c, to - from, c, count))
+                                   shift + at, sums, sums + c, to - from, c, count, far))
   for (i64 part = 1; part < parts; part++)
     for (i64 k = 0; k < 2 * c; k++) work[k] += work[2 * part * c + k];
 }
@@ -94,7 +103,9 @@ static void relu_columns_backward(const real *x, const real *dy, const real *g, 
 #pragma omp parallel if (rows * c > PARALLEL_ABOVE)
   {
 #pragma omp for schedule(static) nowait
-    for (i64 row = 0; row < rows; row++)
+    for (i64 row = 0; row < rows; row++) {
+      fetch_ahead(far, x + row * c, c, c);
+      fetch_ahead(far, (g ? g : dy) + row * c, c, c);
       for (i64 k = 0, at = row * c; k < c; k += LANES, at += LANES) {
         vec apart = load(x + at) - load(mean + k), by;
         if (g)
@@ -104,6 +115,7 @@ static void relu_columns_backward(const real *x, const real *dy, const real *g, 
         by = by - load(centre + k) - apart * load(slope + k);
         put(far, dx + at, load(scale + k) * by);
       }
+    }
     streamed();
   }
 }

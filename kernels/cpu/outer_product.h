@@ -40,18 +40,21 @@ INLINE void outer_rows(const int rows, const int vectors, struct runs r, struct 
                        int add, real *to, i64 pitch) {
   enum { STEPS = 4 };
   vec sum[TILE_ROWS][2];
+  const real *place = to;
+  i64 waiting = rows, turns = r.lines * (r.count / STEPS);
+  for (; waiting > turns; waiting--, place += pitch) FETCH_VECTORS(place, vectors, 1);
 #pragma GCC unroll 16
-  for (int i = 0; i < rows; i++) {
-    __builtin_prefetch(to + i * pitch, 1);
+  for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
     for (int j = 0; j < vectors; j++) sum[i][j] = (vec){0};
-  }
   for (i64 l = 0; l < r.lines; l++, r.right += r.right_line) {
     const real *right = r.right;
     i64 t = r.count;
     for (; t >= STEPS; t -= STEPS) {
       __builtin_prefetch(next.at, 0, 2);
       if (--next.count > 0) next.at += next.step;
+      FETCH_VECTORS(place, vectors, 1);
+      if (--waiting > 0) place += pitch;
 #pragma GCC unroll 8
       for (int u = 0; u < STEPS; u++, r.left += r.left_step, right += r.right_step)
         outer_step(rows, vectors, r.left, right, sum);
@@ -205,7 +208,7 @@ static void pack_pixels(const struct pixels *p, i64 width, real *to) {
       for (i64 c = 0; c < width; c += PANEL, into += size, at += PANEL)
         if (c + LANES < width)
           for (i64 i = 0; i < count; i++) {
-            __builtin_prefetch(at + (i + PIXELS_AT_ONCE) * p->step);
+            FETCH_VECTORS(at + (i + PIXELS_AT_ONCE) * p->step, 2, 0);
             store(into + i * PANEL, load(at + i * p->step));
             store(into + i * PANEL + LANES, load(at + i * p->step + LANES));
           }

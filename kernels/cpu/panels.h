@@ -147,7 +147,9 @@ INLINE void finish_tile(const int rows, const int vectors, vec sum[][2], real *y
     for (int j = 0; j < vectors; j++) store(y + i * pitch + j * LANES, sum[i][j]);
 }
 
-/* A tile: a is what its first window reads first, `line` what its windows stand apart. */
+/* A tile: a is what its first window reads first, `line` what its windows stand apart. A few lines at a
+   time it fetches what it will add, and the place of the tile of the next windows: all of them together
+   would bar the way for what it reads. */
 INLINE void tile_rows(const int rows, const int vectors, const struct reach *reach, const real *a,
                       i64 line, const real *b, real *y, i64 pitch,
                       const struct finish *finish) {
@@ -158,7 +160,13 @@ INLINE void tile_rows(const int rows, const int vectors, const struct reach *rea
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) sum[i][j] = first;
   }
-  const real *next = reach->next;
+  const real *next = reach->next, *soon = y + rows * pitch;
+  const real *other = finish->other ? finish->other : y;
+  i64 waiting = rows, turns = reach->rows * reach->columns * (reach->length / 4);
+  for (; waiting > turns; waiting--, soon += pitch, other += pitch) {
+    FETCH_VECTORS(soon, vectors, 1);
+    FETCH_VECTORS(other, vectors, 0);
+  }
   for (i64 p = 0; p < reach->rows; p++)
     for (i64 q = 0; q < reach->columns; q++) {
       const char *at = (const char *)(a + p * reach->row_step + q * reach->column_step);
@@ -167,6 +175,9 @@ INLINE void tile_rows(const int rows, const int vectors, const struct reach *rea
       i64 k = reach->length;
       for (; k >= 4; k -= 4, next += PANEL) {
         fetch(next, PANEL);
+        FETCH_VECTORS(soon, vectors, 1);
+        FETCH_VECTORS(other, vectors, 0);
+        if (--waiting > 0) soon += pitch, other += pitch;
         for (i64 more = reach->more; more > 0; more--) fetch(next += PANEL, PANEL);
         steps(rows, vectors, 4, &left, &b, sum);
       }
@@ -189,9 +200,6 @@ static void whole_tile(i64 rows, i64 vectors, const struct reach *reach, const r
 static void panel_tile(i64 rows, i64 columns, const struct reach *reach, const real *a, i64 line,
                        const real *b, real *y, i64 pitch, const struct finish *finish) {
   i64 vectors = pieces(columns, LANES);
-  for (i64 i = 0; i < rows; i++) __builtin_prefetch(y + (rows + i) * pitch, 1); /* the next tile */
-  if (finish->other)
-    for (i64 i = 0; i < rows; i++) __builtin_prefetch(finish->other + i * pitch);
   if (columns == vectors * LANES) {
     whole_tile(rows, vectors, reach, a, line, b, y, pitch, finish);
     return;

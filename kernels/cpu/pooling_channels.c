@@ -148,10 +148,10 @@ void KERNEL(adaptive_avg_pool2d_channels)(const real *x, real *y, i64 n, i64 c, 
       const real *image = x + out / (oh * ow) * h * w * c + k;
       double total[COLUMN_BLOCK] = {0};
       if (right - left == w) /* whole rows lie one after another */
-        add_rows(image + top * w * c, total, (bottom - top) * w, c, count);
+        add_rows(image + top * w * c, total, (bottom - top) * w, c, count, 0);
       else
         for (i64 i = top; i < bottom; i++)
-          add_rows(image + (i * w + left) * c, total, right - left, c, count);
+          add_rows(image + (i * w + left) * c, total, right - left, c, count, 0);
       for (i64 j = 0; j < count; j++)
         y[out * c + k + j] = (real)(total[j] / ((bottom - top) * (right - left)));
     }
