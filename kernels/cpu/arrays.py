@@ -6,7 +6,7 @@ import numpy as np
 
 from flambeau.kernels.cpu import layout, memory, native
 
-SHARED = 1 << 18  # numbers that all threads clear together
+SHARED = 1 << 16  # numbers that all threads clear together
 
 
 def empty(like, shape, dtype):

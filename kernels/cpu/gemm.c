@@ -40,6 +40,12 @@ INLINE i64 pieces(i64 n, i64 size) { return (n + size - 1) / size; }
 #define HIDDEN(pointer)
 #endif
 
+/* Fetch so many numbers' lines into the second-level cache. */
+INLINE void fetch(const real *p, const int count) {
+#pragma GCC unroll 4
+  for (int i = 0; i < count; i += 64 / (int)sizeof(real)) __builtin_prefetch(p + i, 0, 2);
+}
+
 /* sum += a b for `count` steps, written out */
 INLINE void tile_steps(const i64 rows, const i64 vectors, const i64 count, const real *a,
                        const real *b, vec sum[][2]) {
@@ -57,16 +63,19 @@ INLINE void tile_steps(const i64 rows, const i64 vectors, const i64 count, const
   }
 }
 
-/* c (rows, vectors * LANES) = start + a b; inlined where rows and vectors are constants. */
+/* c (rows, vectors * LANES) = start + a b; inlined where rows and vectors are constants. Its place is
+   fetched a row at a time: all rows together would bar the way for what it reads. */
 INLINE void tile_of(const i64 rows, const i64 vectors, i64 depth, const real *a, const real *b,
                     real *c, i64 pitch, struct start start) {
   enum { STEPS = 8 };
   const real *next = start.next ? start.next : b;
   if (start.add) start.bias = start.across = NULL;
+  const real *place = c;
+  i64 waiting = rows;
+  for (; waiting > depth / STEPS; waiting--, place += pitch) FETCH_VECTORS(place, vectors, 1);
   vec sum[TILE_ROWS][2];
 #pragma GCC unroll 16
   for (i64 i = 0; i < rows; i++) {
-    FETCH_VECTORS(c + i * pitch, vectors, 1);
 #pragma GCC unroll 2
     for (i64 j = 0; j < vectors; j++)
       sum[i][j] = start.bias     ? broadcast(start.bias[i])
@@ -74,9 +83,11 @@ INLINE void tile_of(const i64 rows, const i64 vectors, i64 depth, const real *a,
                                  : (vec){0};
   }
   for (; depth >= STEPS; depth -= STEPS) {
-    __builtin_prefetch(next, 0, 2);
+    fetch(next, TILE_COLUMNS);
+    FETCH_VECTORS(place, vectors, 1);
+    if (--waiting > 0) place += pitch;
     tile_steps(rows, vectors, STEPS, a, b, sum);
-    a += STEPS * LEFT_PITCH, b += STEPS * TILE_COLUMNS, next += 64 / sizeof(real);
+    a += STEPS * LEFT_PITCH, b += STEPS * TILE_COLUMNS, next += TILE_COLUMNS;
     HIDDEN(a);
     HIDDEN(b);
   }

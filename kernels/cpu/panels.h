@@ -71,12 +71,6 @@ INLINE real element(const struct rows *a, const int i, const int k) {
 #define OPAQUE(v)
 #endif
 
-/* Fetch so many numbers' lines into the second-level cache. */
-INLINE void fetch(const real *p, const int count) {
-#pragma GCC unroll 4
-  for (int i = 0; i < count; i += 64 / (int)sizeof(real)) __builtin_prefetch(p + i, 0, 2);
-}
-
 /* sum += a b for `count` steps, written out */
 INLINE void steps(const int rows, const int vectors, const int count, struct rows *a,
                   const real **b, vec sum[][2]) {

@@ -46,7 +46,7 @@ struct ahead {
 };
 
 /* What a tile fetches in passing, in numbers. */
-INLINE i64 fetched(i64 terms) { return terms / 8 * (64 / (i64)sizeof(real)); }
+INLINE i64 fetched(i64 terms) { return terms / 8 * TILE_COLUMNS; }
 
 static struct product product_of(i64 m, i64 n, i64 depth, i64 threads) {
   i64 terms = pieces(depth, pieces(depth, SLICE)), panels = pieces(m, TILE_ROWS);

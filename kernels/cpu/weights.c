@@ -98,8 +98,13 @@ static void pack_half(const struct packing *s, const real *w, i64 first, i64 i, 
 /* Some panels of results of a group from `first` on. Both halves of all of them for a few sources
    at a time, so that whole lines of the cache are read and written, several one after another. */
 static void pack_panels(const struct packing *s, const real *w, i64 first, i64 panels, real *to) {
-  i64 size = s->ins * s->taps * PANEL;
-  for (i64 i = 0; i < s->ins; i += SOURCES)
+  i64 size = s->ins * s->taps * PANEL, whole = 0;
+  if (s->taps == 1 && s->out == 1) {
+    whole = min_i64(panels, (s->outs - first) / PANEL);
+    pack_right((struct matrix){w + first, s->in, 1}, whole * PANEL, s->ins, to);
+  }
+  first += whole * PANEL, panels -= whole, to += whole * size;
+  for (i64 i = 0; i < s->ins && panels > 0; i += SOURCES)
     for (i64 half = 0; half < 2 * panels; half++)
       pack_half(s, w, first + half * LANES, i, min_i64(i + SOURCES, s->ins),
                 to + half / 2 * size + half % 2 * LANES);

@@ -68,14 +68,15 @@ static void blocks_by_thread(const struct winograd *s, const real *x, const real
                              const struct finish *finish, real *work) {
   i64 all = s->n * s->down * s->across, panels = pieces(s->k, PANEL);
   i64 parts = s->parted == BY_PANELS ? pieces(panels, s->panels) : 1, each = pieces(panels, parts);
+  i64 blocks = pieces(all, s->tiles);
   struct queues queues;
-  fill_queues(&queues, s->threads, pieces(all, s->tiles) * parts);
+  fill_queues(&queues, s->threads, blocks * parts);
 #pragma omp parallel num_threads(s->threads)
   for (i64 task, ended = 0, made = -1; (task = next_task(&queues, &ended)) >= 0;) {
     real *values = work + omp_get_thread_num() * (s->values + s->sums), *sums = values + s->values;
     i64 block = task / parts, from = task % parts * each, till = min_i64(panels, from + each);
-    i64 first = block * s->tiles, count = min_i64(s->tiles, all - first), ahead = first + s->tiles;
-    struct coming coming = {.x = x, .tile = ahead, .till = min_i64(all, ahead + s->tiles)};
+    i64 first = all * block / blocks, ahead = all * (block + 1) / blocks, count = ahead - first;
+    struct coming coming = {.x = x, .tile = ahead, .till = min_i64(all, ahead + count)};
     for (i64 t = 0; t < count && block != made; t++)
       input(s, x, first + t, values + t * s->line, sums);
     made = block;

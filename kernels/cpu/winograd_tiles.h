@@ -109,15 +109,10 @@ INLINE void output_vector(const int m, const real *sums, i64 apart, i64 rows, i6
   if (finish->bias) memcpy(&bias, finish->bias, count * sizeof(real));
   columns_of(m, sums, apart, half);
 #pragma GCC unroll 6
-  for (int i = 0; i < m; i++)
-#pragma GCC unroll 6
-    for (int j = 0; j < m; j++) __builtin_prefetch(y + i * y_row + (j + m) * y_column, 1, 3);
-#pragma GCC unroll 6
-  for (int i = 0; i < m; i++) /* the next tile's place */
-#pragma GCC unroll 6
-    for (int j = m; j < 2 * m; j++) __builtin_prefetch(y + i * y_row + j * y_column, 1);
-#pragma GCC unroll 6
   for (int i = 0; i < m; i++) {
+#pragma GCC unroll 6
+    for (int j = m; j < 2 * m; j++) /* the next tile's place */
+      __builtin_prefetch(y + i * y_row + j * y_column, 1);
     if (i >= rows) break;
     results_of_points(m, half + i * points, 1, line, 1);
 #pragma GCC unroll 6
