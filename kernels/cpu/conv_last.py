@@ -68,9 +68,10 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, groups, thr
     if threads > 1 and tasks < TASKS * threads:
         count = pieces(TASKS * threads, tasks) if not copies else pieces(2 * threads, tasks)
         taken = pieces(panels, count)
+        halves = tasks * pieces(k, weights.panel_width() // 2)  # the last panel may be half a one
         tasks *= pieces(panels, taken)
         if tasks < TASKS * threads and lines == 1 and not copies:
-            columns = evenly(columns, tasks, threads)
+            columns = evenly(columns, math.gcd(tasks, halves) if taken == 1 else tasks, threads)
     elif not copies and not gathers:
         taken = shares(panels, max(1, KEPT // (c * p * q * weights.panel_width() or 1)))
     rows = (lines - 1) * stride[0] + (p - 1) * dilation[0] + 1

@@ -141,12 +141,24 @@ INLINE void finish_tile(const int rows, const int vectors, vec sum[][2], real *y
     for (int j = 0; j < vectors; j++) store(y + i * pitch + j * LANES, sum[i][j]);
 }
 
-/* A tile: a is what its first window reads first, `line` what its windows stand apart. A few lines at a
-   time it fetches what it will add, and the place of the tile of the next windows: all of them together
-   would bar the way for what it reads. */
+/* What tiles fetch beside weights, a few lines at a time, for all together would bar the way for what they
+   read: the rows they will add, and the places of as many rows after theirs. */
+struct targets {
+  const real *other, *next;
+  i64 rows; /* so many are still to be fetched */
+};
+
+INLINE void fetch_targets(struct targets *p, const int vectors, i64 pitch) {
+  FETCH_VECTORS(p->other, vectors, 0);
+  FETCH_VECTORS(p->next, vectors, 1);
+  if (--p->rows > 0) p->other += pitch, p->next += pitch;
+}
+
+/* A tile: a is what its first window reads first, `line` what its windows stand apart. near: y and what
+   is added are in the caches. */
 INLINE void tile_rows(const int rows, const int vectors, const struct reach *reach, const real *a,
-                      i64 line, const real *b, real *y, i64 pitch,
-                      const struct finish *finish) {
+                      i64 line, const real *b, real *y, i64 pitch, const struct finish *finish,
+                      const int near) {
   vec sum[TILE_ROWS][2];
 #pragma GCC unroll 2
   for (int j = 0; j < vectors; j++) {
@@ -154,13 +166,10 @@ INLINE void tile_rows(const int rows, const int vectors, const struct reach *rea
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) sum[i][j] = first;
   }
-  const real *next = reach->next, *soon = y + rows * pitch;
-  const real *other = finish->other ? finish->other : y;
-  i64 waiting = rows, turns = reach->rows * reach->columns * (reach->length / 4);
-  for (; waiting > turns; waiting--, soon += pitch, other += pitch) {
-    FETCH_VECTORS(soon, vectors, 1);
-    FETCH_VECTORS(other, vectors, 0);
-  }
+  const real *next = reach->next;
+  struct targets targets = {finish->other ? finish->other : y, y + rows * pitch, rows};
+  i64 turns = reach->rows * reach->columns * (reach->length / 4);
+  while (!near && targets.rows > turns) fetch_targets(&targets, vectors, pitch);
   for (i64 p = 0; p < reach->rows; p++)
     for (i64 q = 0; q < reach->columns; q++) {
       const char *at = (const char *)(a + p * reach->row_step + q * reach->column_step);
@@ -169,9 +178,7 @@ INLINE void tile_rows(const int rows, const int vectors, const struct reach *rea
       i64 k = reach->length;
       for (; k >= 4; k -= 4, next += PANEL) {
         fetch(next, PANEL);
-        FETCH_VECTORS(soon, vectors, 1);
-        FETCH_VECTORS(other, vectors, 0);
-        if (--waiting > 0) soon += pitch, other += pitch;
+        if (!near) fetch_targets(&targets, vectors, pitch);
         for (i64 more = reach->more; more > 0; more--) fetch(next += PANEL, PANEL);
         steps(rows, vectors, 4, &left, &b, sum);
       }
@@ -184,8 +191,8 @@ INLINE void tile_rows(const int rows, const int vectors, const struct reach *rea
 static void whole_tile(i64 rows, i64 vectors, const struct reach *reach, const real *a, i64 line,
                        const real *b, real *y, i64 pitch, const struct finish *finish) {
 #define CASE(r)                                                                         \
-  case 2 * r: tile_rows(r, 1, reach, a, line, b, y, pitch, finish); return;             \
-  case 2 * r + 1: tile_rows(r, 2, reach, a, line, b, y, pitch, finish); return;
+  case 2 * r: tile_rows(r, 1, reach, a, line, b, y, pitch, finish, 0); return;          \
+  case 2 * r + 1: tile_rows(r, 2, reach, a, line, b, y, pitch, finish, 0); return;
   switch (2 * rows + vectors - 1) { EACH_HEIGHT(CASE) }
 #undef CASE
 }

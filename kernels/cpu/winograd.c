@@ -8,8 +8,8 @@
 
 /* sums (rows, PANEL) = values (rows, depth) right (depth, PANEL); fetches a piece of `next` */
 #define PRODUCT(r)                                                                       \
-  case 2 * r: tile_rows(r, 1, &reach, a, line, b, sums, PANEL, &plain); return;          \
-  case 2 * r + 1: tile_rows(r, 2, &reach, a, line, b, sums, PANEL, &plain); return;
+  case 2 * r: tile_rows(r, 1, &reach, a, line, b, sums, PANEL, &plain, 1); return;       \
+  case 2 * r + 1: tile_rows(r, 2, &reach, a, line, b, sums, PANEL, &plain, 1); return;
 static void point_product(i64 rows, i64 vectors, i64 depth, const real *a, i64 line,
                           const real *b, real *sums, const real *next, i64 more) {
   struct reach reach = {1, 0, 1, 0, depth, next, more};
