@@ -74,9 +74,10 @@ i64 KERNEL(shared_product_work)(const real *x, i64 m, i64 n, i64 depth, i64 thre
   return threads * left_size(&p) + pieces(n, TILE_COLUMNS) * p.kept * TILE_COLUMNS;
 }
 
-/* How many tasks the threads share: blocks of rows, or panels of columns. */
+/* How many tasks the threads share: panels of columns; or blocks of rows, as many for each thread. */
 INLINE i64 tasks_of(const struct product *p) {
-  return p->low ? pieces(p->n, TILE_COLUMNS) : pieces(pieces(p->m, TILE_ROWS), p->panels);
+  i64 all = pieces(p->m, TILE_ROWS), blocks = pieces(all, p->panels);
+  return p->low ? pieces(p->n, TILE_COLUMNS) : min_i64(all, pieces(blocks, p->threads) * p->threads);
 }
 
 /* The panels of rows from `first` to `end` of the columns from j on; both factors are packed.
@@ -131,6 +132,7 @@ static void high_block(const struct product *p, i64 first, i64 end, const struct
 /* Slices of a high product: each thread takes blocks of rows through all of them. */
 static void high_slices(const struct product *p, const struct slices *s, struct queues *queues) {
   enum { TOGETHER = 4 * TILE_COLUMNS };
+  i64 all = pieces(p->m, TILE_ROWS), tasks = tasks_of(p);
   real *left = p->work + omp_get_thread_num() * left_size(p);
   real *packed = p->work + p->threads * left_size(p);
   if (!p->packed) {
@@ -140,7 +142,7 @@ static void high_slices(const struct product *p, const struct slices *s, struct 
                  min_i64(p->n - j, TOGETHER), s->terms, packed + j * s->terms);
   }
   for (i64 task, ended = 0; (task = next_task(queues, &ended)) >= 0;) {
-    i64 first = task * p->panels, end = min_i64(first + p->panels, pieces(p->m, TILE_ROWS));
+    i64 first = all * task / tasks, end = all * (task + 1) / tasks;
     for (i64 k = 0; k < s->terms; k += p->terms) {
       struct matrix a = {s->a.at + k * s->a.column, s->a.row, s->a.column};
       struct slices slice = {min_i64(p->terms, s->terms - k), a, s->b, s->add || k};

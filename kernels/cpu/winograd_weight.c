@@ -49,7 +49,8 @@ INLINE void right_of(const int m, const struct winograd *s, const struct factors
     from = border, column = s->c, row = points * column;
   }
   for (i64 v = 0; v < pieces(s->c, LANES); v++) {
-    if (v % 2 == 0) fetch_place(points, to + v / 2 * f->right + PANEL, f->right_point);
+    if (v % 2 * LANES % LINE == 0) /* else it is in the line of the vector before */
+      fetch_place(points, to + v / 2 * f->right + PANEL + v % 2 * LANES, f->right_point);
     input_vector(m, from + channel_of(v, s->c), row, column, f->right_point,
                  to + v / 2 * f->right + v % 2 * LANES);
   }
