@@ -3,18 +3,6 @@
 #include "columns.h"
 #include "normalization.h"
 
-/* (x - mean) scale + shift of the channels from k on: the same bits forward and backward */
-INLINE vec normal(vec apart, const real *scale, const real *shift, i64 k) {
-  vec v = load(shift + k);
-  MULTIPLY_ADD(v, apart, load(scale + k));
-  return v;
-}
-
-/* by where the value shown is above 0, else 0 */
-INLINE vec passed(vec by, vec shown) {
-  return (vec)((__typeof__(shown > shown))by & (shown > (vec){0}));
-}
-
 /* The factor of each channel and what is added to it. */
 static void affine_channels(const real *w, const real *b, const real *inv_std, real *scale,
                             real *shift, i64 c) {
@@ -95,31 +83,6 @@ static void norm_relu_sums(const real *x, const real *y, const real *dy, real *g
     for (i64 k = 0; k < 2 * c; k++) work[k] += work[2 * part * c + k];
 }
 
-/* dx = scale (g - centre - (x - mean) slope); g, where it is NULL, is found anew */
-static void relu_columns_backward(const real *x, const real *dy, const real *g, real *dx,
-                                  const real *mean, const real *scale, const real *shift,
-                                  const real *centre, const real *slope, i64 rows, i64 c) {
-  const int far = goes_far(dx, rows * c);
-#pragma omp parallel if (rows * c > PARALLEL_ABOVE)
-  {
-#pragma omp for schedule(static) nowait
-    for (i64 row = 0; row < rows; row++) {
-      fetch_ahead(far, x + row * c, c, c);
-      fetch_ahead(far, (g ? g : dy) + row * c, c, c);
-      for (i64 k = 0, at = row * c; k < c; k += LANES, at += LANES) {
-        vec apart = load(x + at) - load(mean + k), by;
-        if (g)
-          by = load(g + at);
-        else
-          by = passed(load(dy + at), normal(apart, scale, shift, k));
-        by = by - load(centre + k) - apart * load(slope + k);
-        put(far, dx + at, load(scale + k) * by);
-      }
-    }
-    streamed();
-  }
-}
-
 /* dw += Σ g x̂, db += Σ g, dx = w inv_std (g - (Σ g + x̂ Σ g x̂) / rows); dw, db, dx may be NULL.
    y, g: NULL, or both what norm_relu gave when it had `other`, and g is written.
    work, channels: memory for 2 c numbers a part, and for 4 c. */
@@ -131,5 +94,5 @@ void KERNEL(norm_relu_backward)(const real *x, const real *y, const real *dy, co
   affine_channels(w, b, inv_std, scale, shift, c);
   norm_relu_sums(x, y, dy, g, mean, scale, shift, work, rows, c, parts);
   learn_columns(work, inv_std, dw, db, centre, slope, rows, c);
-  if (dx) relu_columns_backward(x, dy, g, dx, mean, scale, shift, centre, slope, rows, c);
+  if (dx) vectors_backward(x, dy, g, dx, mean, scale, shift, centre, slope, rows, c);
 }

@@ -1,6 +1,7 @@
 /* What batch normalisation does with the statistics of its channels: see normalization.c and
    norm_relu.c. */
 #pragma once
+#include "columns.h"
 
 /* A channel's mean and inv_std from its moments; the running statistics move, if there are any. */
 static void learn(double centre, double squares, i64 count, i64 k, real *mean, real *inv_std,
@@ -26,10 +27,52 @@ static void learn_columns(const double *work, const real *inv_std, real *dw, rea
   }
 }
 
+/* (x - mean) scale + shift of the channels from k on: the same bits forward and backward */
+INLINE vec normal(vec apart, const real *scale, const real *shift, i64 k) {
+  vec v = load(shift + k);
+  MULTIPLY_ADD(v, apart, load(scale + k));
+  return v;
+}
+
+/* by where the value shown is above 0, else 0 */
+INLINE vec passed(vec by, vec shown) {
+  return (vec)((__typeof__(shown > shown))by & (shown > (vec){0}));
+}
+
+/* dx = scale (g - centre - (x - mean) slope) of x (rows, c), where c fills whole vectors. g: NULL for dy
+   where a ReLU passed what normal() gives. */
+static void vectors_backward(const real *x, const real *dy, const real *g, real *dx,
+                             const real *mean, const real *scale, const real *shift,
+                             const real *centre, const real *slope, i64 rows, i64 c) {
+  const int far = goes_far(dx, rows * c);
+#pragma omp parallel if (rows * c > PARALLEL_ABOVE)
+  {
+#pragma omp for schedule(static) nowait
+    for (i64 row = 0; row < rows; row++) {
+      fetch_ahead(far, x + row * c, c, c);
+      fetch_ahead(far, (g ? g : dy) + row * c, c, c);
+      for (i64 k = 0, at = row * c; k < c; k += LANES, at += LANES) {
+        vec apart = load(x + at) - load(mean + k), by;
+        if (g)
+          by = load(g + at);
+        else
+          by = passed(load(dy + at), normal(apart, scale, shift, k));
+        by = by - load(centre + k) - apart * load(slope + k);
+        put(far, dx + at, load(scale + k) * by);
+      }
+    }
+    streamed();
+  }
+}
+
 /* dx = scale (dy - centre - (x - mean) slope) of x (rows, c) */
 static void columns_backward(const real *x, const real *dy, real *dx, const real *mean,
                              const real *scale, const real *centre, const real *slope, i64 rows,
                              i64 c) {
+  if (c % LANES == 0) {
+    vectors_backward(x, NULL, dy, dx, mean, scale, NULL, centre, slope, rows, c);
+    return;
+  }
 #pragma omp parallel for if (rows * c > PARALLEL_ABOVE)
   for (i64 row = 0; row < rows; row++) {
     const real *in = x + row * c, *by = dy + row * c;
