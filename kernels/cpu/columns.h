@@ -6,8 +6,8 @@
 
 enum { ROW_PART = 128, COLUMN_BLOCK = 256 };
 
-/* Of what comes from memory so many numbers are fetched ahead: by itself a processor of AMD's reads one
-   array at 34 GB/s, and at 49 with this. */
+/* Of what comes from memory so many numbers are fetched ahead: what a processor fetches by itself, of one
+   array or two, may come later than the memory could give it. */
 enum { AHEAD = 1024 };
 
 /* Fetch the row of `count` numbers that comes AHEAD of the one at x, where x comes from so far. */

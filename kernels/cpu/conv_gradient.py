@@ -17,7 +17,7 @@ BATCH = 4  # panels packed at a time: what lies together in memory is read toget
 TASKS = 8  # of a thread at least where threads share a strip
 PARTS = 4  # of a thread where they do not
 CHUNKS = 16  # of the strips, with sums of their own, where sums are small
-LEAST = 4  # chunks that are worth it where strips are not copied
+LEAST = 4  # chunks that are worth it: each thread then has strips, and copies, of its own
 SUMS = 1_000_000  # numbers of all chunks' sums at most
 
 
@@ -97,13 +97,13 @@ def into(y, x, packed, b, other, options):
     step.into(y, x, packed, b, other)
 
 
-def chunks_of(sums, pixels, copies, direct):
+def chunks_of(sums, pixels, direct):
     """How many chunks of the strips have sums of their own; 0: the gradient is the sums.
 
     A power of two, so that each thread takes as many. It does not depend on the threads.
     """
     chunks = 1 << min(CHUNKS, SUMS // sums, pixels // (4 * FEW)).bit_length() >> 1
-    return chunks if chunks >= (CHUNKS if copies else LEAST) else 1 - direct
+    return chunks if chunks >= LEAST else 1 - direct
 
 
 def shared_parts(groups, left, tasks, direct, threads):
@@ -147,7 +147,7 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads):
     together = dilation[1] == 1 and (copies or strides[3] == c)
     tasks = conv_last.pieces(q * c, width) * p if together else conv_last.pieces(c, width) * p * q
     sums, direct = tasks * k * width, (p, q) == (1, 1) and c % (width // 2) == 0 and c != width
-    chunks = chunks_of(sums, n * grid[0] * grid[1], copies, direct)
+    chunks = chunks_of(sums, n * grid[0] * grid[1], direct)
     near = stride[1] * (c if copies else strides[3]) <= width  # nothing is packed on the right
     deep = FEW if chunks > 1 and not near else PIXELS
     columns = conv_last.shares(grid[1], deep)
@@ -169,7 +169,8 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads):
     sizes = [n, 1, c, h, w, k, p, q, *grid, *stride, *padding, *dilation, *strides]
     sizes = np.array([*sizes, copies, 0, lines, columns, panels, threads, 0])
     each = memory.apart(strip + (all_groups if shared else groups) * left + panels * right)
-    return Plan(sizes, groups, wide, chunks, shared, strip, each, chunks * sums + threads * each)
+    work = chunks * sums + memory.APART + threads * each
+    return Plan(sizes, groups, wide, chunks, shared, strip, each, work)
 
 
 def add_weight_gradient(x, dy, dw, stride, padding, dilation):

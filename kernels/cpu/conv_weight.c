@@ -209,8 +209,8 @@ static void strips_in_chunks(const struct conv_last *s, const struct cut *cut,
    of their own; the products of a strip into parts of up to `groups` groups of results by `wide` panels,
    of which s->panels are packed at a time. No chunks: 1 x 1 taps and whole vectors of channels,
    the sums are dw itself. shared: the strips are copied, and all threads share one of one chunk.
-   work: the sums, and `each` numbers for each thread, of which `strip` are for a strip, then those of
-   its packed factors. */
+   work: the sums, APART numbers, and `each` numbers for each thread, of which `strip` are for a strip,
+   then those of its packed factors. */
 void KERNEL(conv_weight)(const real *x, const real *dy, real *dw, const i64 *shape, i64 groups,
                          i64 wide, i64 chunks, i64 shared, i64 strip, i64 each, real *work) {
   const struct conv_last *s = (const struct conv_last *)shape;
@@ -222,7 +222,8 @@ void KERNEL(conv_weight)(const real *x, const real *dy, real *dw, const i64 *sha
   i64 lefts = (shared ? all : groups) * left_numbers(pixels);
   struct queues queues;
   fill_queues(&queues, s->threads, max_i64(chunks, 1) * parts.all);
-  real *places = work + chunks * cut.taps * cut.panels * s->k * PANEL, *sums = chunks ? work : dw;
+  real *places = work + chunks * cut.taps * cut.panels * s->k * PANEL + APART;
+  real *sums = chunks ? work : dw;
 #pragma omp parallel num_threads(s->threads)
   {
     real *mine = places + omp_get_thread_num() * each, *right = mine + strip + lefts;
