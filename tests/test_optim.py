@@ -377,6 +377,19 @@ def test_parameters_made_read_only_between_steps_are_not_written_to():
         assert (net.weight == before).all()
 
 
+def test_kept_arrays_made_read_only_between_steps_are_not_written_to():
+    net = nn.Linear(3, 2)
+    net.grad_weight[...] = 1
+    sgd = nn.optim.SGD(net, 0.1, momentum=0.9)
+    sgd.step()
+    kept = sgd.state["weight"]["momentum_buffer"]
+    kept.flags.writeable = False
+    before = kept.copy()
+    with pytest.raises(ValueError, match="read-only"):
+        sgd.step()
+    assert (kept == before).all()
+
+
 CHANGES = {  # between two steps: what a user may do to the parameter, its gradient or the state
     "weight": lambda layer, kept: setattr(layer, "weight", layer.weight + 1),
     "gradient": lambda layer, kept: setattr(layer, "grad_weight", layer.grad_weight * 3),

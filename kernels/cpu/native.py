@@ -94,7 +94,7 @@ def call(name, *args):
         elif kind is list or kind is Arrays:
             if dtype is None:
                 dtype = a[0].dtype
-            a = table(a) if kind is list else a.made or lasting_table(a)
+            a = table(a) if kind is list else lasting_table(a)
         passed.append(a)
     function = _functions.get((name, dtype)) or found(name, dtype)
     return function(*passed)
@@ -108,10 +108,10 @@ def table(arrays):
 
 def lasting_table(arrays):
     """The same of Arrays, made once: while it lives, none of them can be given other memory."""
-    pointers = table(arrays)
-    arrays.made = ffi.new(TABLE[arrays[0].dtype], pointers)
-    arrays.pointers = pointers  # which the table does not hold
-    return arrays.made
+    if arrays.made is None:
+        pointers = table(arrays)  # beside the table, which does not hold them
+        arrays.made = ffi.new(TABLE[arrays[0].dtype], pointers), pointers
+    return arrays.made[0]
 
 
 def adopt():

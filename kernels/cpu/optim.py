@@ -31,16 +31,10 @@ def _sizes(arrays):
     return tuple([a.size for a in arrays])
 
 
-def _takes(ws, *others):
-    """True for arrays of one dtype that C knows, contiguous and writeable: they change in place.
-
-    What a kernel has taken before is not looked at again, but ws are: who keeps what was made of
-    an array relies on its not being writeable.
-    """
-    dtype = ws[0].dtype
-    for arrays in (ws, *others):
-        if arrays is not ws and getattr(arrays, "made", None):
-            continue
+def _takes(*lists):
+    """True for arrays of one dtype that C knows, contiguous and writeable: they change in place."""
+    dtype = lists[0][0].dtype
+    for arrays in lists:
         for a in arrays:
             if a.dtype != dtype or not a.flags.carray:
                 return False
