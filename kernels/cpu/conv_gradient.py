@@ -25,8 +25,8 @@ class Plan(NamedTuple):
     """What conv_weight.c needs to know: see there."""
 
     sizes: np.ndarray
-    groups: int
-    wide: int
+    down: int
+    across: int
     chunks: int
     shared: int
     strip: int
@@ -107,13 +107,16 @@ def chunks_of(sums, pixels, direct):
 
 
 def shared_parts(groups, left, tasks, direct, threads):
-    """Groups and panels of a part where threads share strips; left: numbers of a packed group."""
+    """Parts of the groups and of the panels where threads share strips.
+
+    left: numbers of a packed group.
+    """
     parts = conv_last.pieces(groups * left, PACKED)
     if threads > 1 and tasks < TASKS * threads:
         parts = TASKS
     taken = conv_last.shares(groups, conv_last.pieces(groups, max(parts, threads * direct)))
     most = conv_last.pieces(groups, taken) * tasks // (TASKS * threads)
-    return taken, conv_last.shares(tasks, max(1, min(BATCH, most)))
+    return conv_last.pieces(groups, taken), conv_last.pieces(tasks, max(1, min(BATCH, most)))
 
 
 def own_parts(groups, left, tasks, wanted, threads):
@@ -121,16 +124,13 @@ def own_parts(groups, left, tasks, wanted, threads):
 
     Where that is possible each thread gets as many.
     """
-    taken = conv_last.shares(groups, max(1, PACKED // left))
-    across = max(1, conv_last.pieces(wanted, conv_last.pieces(groups, taken)))
-    wide = conv_last.shares(tasks, max(BATCH, conv_last.pieces(tasks, across)))
-    down = conv_last.pieces(wanted, conv_last.pieces(tasks, wide))
-    taken = min(taken, conv_last.pieces(groups, down))
-    down, across = conv_last.pieces(groups, taken), conv_last.pieces(tasks, wide)
-    for more in range(across, max(across, tasks // BATCH) + 1):
+    down, most = conv_last.pieces(groups, max(1, PACKED // left)), max(1, tasks // BATCH)
+    across = max(1, min(most, conv_last.pieces(wanted, down)))
+    down = max(down, min(groups, conv_last.pieces(wanted, across)))
+    for more in range(across, most + 1):
         if wanted > 1 and down * more % threads == 0:
-            return taken, conv_last.pieces(tasks, more)
-    return taken, wide
+            return down, more
+    return down, across
 
 
 @functools.lru_cache(maxsize=512)
@@ -161,16 +161,17 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads):
     left, right = pixels * weights.tile_rows() + width, (pixels + 1) * width
     shared = int(copies and chunks <= 1)
     if shared:
-        groups, wide = shared_parts(all_groups, left, tasks, direct, threads)
+        down, across = shared_parts(all_groups, left, tasks, direct, threads)
     else:
         wanted = 1 if copies else conv_last.pieces(PARTS * threads, max(1, chunks))
-        groups, wide = own_parts(all_groups, left, tasks, wanted, threads)
-    panels = conv_last.shares(wide, BATCH)
+        down, across = own_parts(all_groups, left, tasks, wanted, threads)
+    panels = conv_last.shares(conv_last.pieces(tasks, across), BATCH)
     sizes = [n, 1, c, h, w, k, p, q, *grid, *stride, *padding, *dilation, *strides]
     sizes = np.array([*sizes, copies, 0, lines, columns, panels, threads, 0])
-    each = memory.apart(strip + (all_groups if shared else groups) * left + panels * right)
+    lefts = all_groups if shared else conv_last.pieces(all_groups, down)
+    each = memory.apart(strip + lefts * left + panels * right)
     work = chunks * sums + memory.APART + threads * each
-    return Plan(sizes, groups, wide, chunks, shared, strip, each, work)
+    return Plan(sizes, down, across, chunks, shared, strip, each, work)
 
 
 def add_weight_gradient(x, dy, dw, stride, padding, dilation):

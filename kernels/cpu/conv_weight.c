@@ -206,20 +206,19 @@ static void strips_in_chunks(const struct conv_last *s, const struct cut *cut,
 
 /* dw += Σ dy x        dy channels-last, one group
    The strips are cut into chunks, whose number does not depend on that of the threads, with sums
-   of their own; the products of a strip into parts of up to `groups` groups of results by `wide` panels,
-   of which s->panels are packed at a time. No chunks: 1 x 1 taps and whole vectors of channels,
+   of their own; the products of a strip into parts, the groups of results into `down`, the panels into
+   `across`, and s->panels are packed at a time. No chunks: 1 x 1 taps and whole vectors of channels,
    the sums are dw itself. shared: the strips are copied, and all threads share one of one chunk.
    work: the sums, APART numbers, and `each` numbers for each thread, of which `strip` are for a strip,
    then those of its packed factors. */
-void KERNEL(conv_weight)(const real *x, const real *dy, real *dw, const i64 *shape, i64 groups,
-                         i64 wide, i64 chunks, i64 shared, i64 strip, i64 each, real *work) {
+void KERNEL(conv_weight)(const real *x, const real *dy, real *dw, const i64 *shape, i64 down,
+                         i64 across, i64 chunks, i64 shared, i64 strip, i64 each, real *work) {
   const struct conv_last *s = (const struct conv_last *)shape;
   i64 strips = s->n * pieces(s->grid_h, s->lines) * pieces(s->grid_w, s->columns);
   i64 pixels = s->lines * s->columns, all = pieces(s->k, TILE_ROWS);
   struct cut cut = cut_of(s, chunks == 0);
-  i64 across = pieces(cut.taps * cut.panels, wide), down = pieces(all, groups);
   struct parts parts = {down * across, down, across};
-  i64 lefts = (shared ? all : groups) * left_numbers(pixels);
+  i64 lefts = (shared ? all : pieces(all, down)) * left_numbers(pixels);
   struct queues queues;
   fill_queues(&queues, s->threads, max_i64(chunks, 1) * parts.all);
   real *places = work + chunks * cut.taps * cut.panels * s->k * PANEL + APART;
