@@ -123,14 +123,16 @@ def test_transposed_convolutions_of_any_stride_agree_with_the_reference(
     "shape, weights, stride, padding, expected",
     [
         ((1, 144, 20, 31), (200, 144, 1, 1), (1, 1), (0, 0), "parts"),  # of groups and panels
-        ((2, 208, 12, 11), (40, 208, 1, 1), (2, 2), (0, 0), "parts"),
+        ((2, 208, 12, 11), (40, 208, 1, 1), (2, 2), (0, 0), "images"),
         ((2, 48, 26, 19), (70, 48, 3, 3), (2, 1), (0, 0), "parts"),
         ((2, 80, 37, 41), (45, 80, 1, 1), (1, 1), (0, 0), "chunks"),
         ((1, 16, 80, 65), (6, 16, 1, 1), (1, 1), (0, 0), "chunks"),
         ((1, 20, 104, 101), (21, 20, 2, 2), (1, 1), (1, 2), "chunks"),
         ((1, 3, 201, 206), (17, 3, 7, 7), (2, 2), (3, 3), "chunks"),
-        ((2, 40, 31, 29), (33, 40, 3, 3), (2, 2), (1, 1), "shared"),
-        ((2, 21, 9, 13), (3, 21, 1, 5), (1, 1), (0, 2), "shared"),
+        ((9, 80, 14, 13), (70, 80, 1, 1), (2, 2), (0, 0), "images"),  # of which strips have many
+        ((2, 40, 31, 29), (33, 40, 3, 3), (2, 2), (1, 1), "padded"),
+        ((2, 41, 9, 13), (3, 41, 1, 5), (1, 1), (0, 2), "padded images"),
+        ((11, 45, 14, 13), (37, 45, 3, 3), (2, 2), (1, 1), "padded images"),
     ],
 )
 @pytest.mark.parametrize("order", [np.copy, channels_last])
@@ -140,8 +142,20 @@ def test_gradients_of_weights_agree_with_the_reference_however_they_are_cut(
     cpu = pytest.importorskip("flambeau.kernels.cpu")
     from flambeau.kernels.cpu import conv_algorithm, conv_gradient
 
-    plan, plans, before = conv_gradient.plan, [], kernels.get_num_threads()
-    monkeypatch.setattr(conv_gradient, "plan", lambda *a: plans.append(plan(*a)) or plans[-1])
+    plan, cuts, before = conv_gradient.plan, set(), kernels.get_num_threads()
+
+    def planned(*options):
+        made = plan(*options)
+        if made is not None:
+            kinds = (
+                "padded" * options[-1],
+                "chunks" * (made.chunks > 1),
+                "images" * (made.images > 1),
+            )
+            cuts.add(" ".join(kind for kind in kinds if kind) or "parts")
+        return made
+
+    monkeypatch.setattr(conv_gradient, "plan", planned)
     x, w, options = draw(*shape), draw(*weights), (stride, padding, (1, 1), 1)
     dy, exact, found = reference.conv2d(x, w, None, *options), np.ones_like(w, "f8"), []
     arrays = x.astype("f8"), dy.astype("f8"), w.astype("f8")
@@ -154,7 +168,6 @@ def test_gradients_of_weights_agree_with_the_reference_however_they_are_cut(
                 cpu.conv2d_backward(order(x), order(dy), w, found[-1], None, None, *options, False)
     finally:
         kernels.set_num_threads(before)
-    cuts = {"shared" if p.shared else "chunks" if p.chunks > 1 else "parts" for p in plans}
     assert order is np.copy or cuts == {expected}  # what is not channels-last is copied
     assert all((dw == found[0]).all() for dw in found)
     np.testing.assert_allclose(found[0], exact, atol=5e-6 * abs(exact).max())

@@ -2,20 +2,20 @@
 
 import functools
 import itertools
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from flambeau.kernels.cpu import conv_algorithm, conv_last, memory, native, weights, winograd
 from flambeau.kernels.cpu.conv_patches import phases
-from flambeau.kernels.cpu.layout import arranged, assign, channels_last
+from flambeau.kernels.cpu.layout import arranged, assign, block, channels_last
 
 PIXELS = 320  # of a strip: the depth of its products
 FEW = 160  # of a strip where there are many, so that the first of them is soon there
 PACKED = 60_000  # numbers of a packed factor that stay in the second cache
 BATCH = 4  # panels packed at a time: what lies together in memory is read together
-TASKS = 8  # of a thread at least where threads share a strip
-PARTS = 4  # of a thread where they do not
+PARTS = 4  # of a thread
 CHUNKS = 16  # of the strips, with sums of their own, where sums are small
 LEAST = 4  # chunks that are worth it: each thread then has strips, and copies, of its own
 SUMS = 1_000_000  # numbers of all chunks' sums at most
@@ -28,8 +28,9 @@ class Plan(NamedTuple):
     down: int
     across: int
     chunks: int
-    shared: int
+    images: int
     strip: int
+    lefts: int
     each: int
     work: int
 
@@ -106,23 +107,10 @@ def chunks_of(sums, pixels, direct):
     return chunks if chunks >= LEAST else 1 - direct
 
 
-def shared_parts(groups, left, tasks, direct, threads):
-    """Parts of the groups and of the panels where threads share strips.
+def parts_of(groups, left, tasks, wanted, threads):
+    """Into how many parts the groups and the panels are cut; wanted: at least, of panels rather.
 
-    left: numbers of a packed group.
-    """
-    parts = conv_last.pieces(groups * left, PACKED)
-    if threads > 1 and tasks < TASKS * threads:
-        parts = TASKS
-    taken = conv_last.shares(groups, conv_last.pieces(groups, max(parts, threads * direct)))
-    most = conv_last.pieces(groups, taken) * tasks // (TASKS * threads)
-    return conv_last.pieces(groups, taken), conv_last.pieces(tasks, max(1, min(BATCH, most)))
-
-
-def own_parts(groups, left, tasks, wanted, threads):
-    """The same where each thread has its own strips; wanted: parts at least, of panels rather.
-
-    Where that is possible each thread gets as many.
+    Where that is possible each thread gets as many. left: numbers of a packed group.
     """
     down, most = conv_last.pieces(groups, max(1, PACKED // left)), max(1, tasks // BATCH)
     across = max(1, min(most, conv_last.pieces(wanted, down)))
@@ -133,14 +121,34 @@ def own_parts(groups, left, tasks, wanted, threads):
     return down, across
 
 
-@functools.lru_cache(maxsize=512)
-def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads):
-    """The Plan for images of a shape and of strides in numbers."""
-    (n, c, h, w), (p, q), width = shape, kernel, weights.panel_width()
+def is_copied(shape, strides, kernel, grid, stride, padding, dilation):
+    """True where windows read more than an image has, or not as the tiles do."""
     sides = zip(grid, stride, kernel, dilation, padding, strict=True)
     reads = [(g - 1) * s + (t - 1) * d - pad for g, s, t, d, pad in sides]
-    copies = max(padding) > 0 or strides[1] != 1 or reads[0] >= h or reads[1] >= w
-    copies = copies or c % (width // 2) > 0
+    beyond = max(padding) > 0 or reads[0] >= shape[2] or reads[1] >= shape[3]
+    return beyond or strides[1] != 1 or shape[1] % (weights.panel_width() // 2) > 0
+
+
+def padded(x, kernel, grid, stride, padding, dilation):
+    """x as the taps read it, channels-last, and after it room for a panel"""
+    n, c, h, w = x.shape
+    sides = zip(grid, stride, kernel, dilation, strict=True)
+    size = [(g - 1) * s + (t - 1) * d + 1 for g, s, t, d in sides]
+    y = memory.empty(n * math.prod(size) * c + weights.panel_width(), x.dtype)
+    y = y[: -weights.panel_width()].reshape(n, *size, c)
+    places = n, h, w * c, size[0], size[1] * c, padding[0], padding[1] * c
+    native.call("pad2d", block(arranged(x, True)), y, *places)
+    return y.transpose(0, 3, 1, 2)
+
+
+@functools.lru_cache(maxsize=512)
+def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads, room):
+    """The Plan for images of a shape and of strides in numbers; room: after them for a panel.
+
+    None where they must be padded first: strips are copied only where few parts read them.
+    """
+    (n, c, h, w), (p, q), width = shape, kernel, weights.panel_width()
+    copies = not room and is_copied(shape, strides, kernel, grid, stride, padding, dilation)
     simple = kernel == stride == (1, 1) and grid == (h, w)
     if not copies and simple and conv_last.one_line(shape, strides):
         n, h, w, grid = 1, 1, n * h * w, (1, n * h * w)
@@ -148,6 +156,8 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads):
     tasks = conv_last.pieces(q * c, width) * p if together else conv_last.pieces(c, width) * p * q
     sums, direct = tasks * k * width, (p, q) == (1, 1) and c % (width // 2) == 0 and c != width
     chunks = chunks_of(sums, n * grid[0] * grid[1], direct)
+    if copies and chunks <= 1:
+        return None
     near = stride[1] * (c if copies else strides[3]) <= width  # nothing is packed on the right
     deep = FEW if chunks > 1 and not near else PIXELS
     columns = conv_last.shares(grid[1], deep)
@@ -155,23 +165,21 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads):
     strip = ((lines - 1) * stride[0] + (p - 1) * dilation[0] + 1) * c
     strip *= (columns - 1) * stride[1] + (q - 1) * dilation[1] + 1
     strip = strip + width if copies else 0
+    one = copies or near or (lines, columns) != grid
+    images = 1 if one else conv_last.shares(n, max(1, deep // (lines * columns)))
     if n * grid[0] * grid[1] * k * c * p * q < conv_last.PARALLEL_ABOVE:
         threads = 1
-    all_groups, pixels = conv_last.pieces(k, weights.tile_rows()), lines * columns
+    groups, pixels = conv_last.pieces(k, weights.tile_rows()), images * lines * columns
     left, right = pixels * weights.tile_rows() + width, (pixels + 1) * width
-    shared = int(copies and chunks <= 1)
-    if shared:
-        down, across = shared_parts(all_groups, left, tasks, direct, threads)
-    else:
-        wanted = 1 if copies else conv_last.pieces(PARTS * threads, max(1, chunks))
-        down, across = own_parts(all_groups, left, tasks, wanted, threads)
+    wanted = 1 if copies else conv_last.pieces(PARTS * threads, max(1, chunks))
+    down, across = parts_of(groups, left, tasks, wanted, threads)
     panels = conv_last.shares(conv_last.pieces(tasks, across), BATCH)
     sizes = [n, 1, c, h, w, k, p, q, *grid, *stride, *padding, *dilation, *strides]
     sizes = np.array([*sizes, copies, 0, lines, columns, panels, threads, 0])
-    lefts = all_groups if shared else conv_last.pieces(all_groups, down)
-    each = memory.apart(strip + lefts * left + panels * right)
+    lefts = conv_last.pieces(groups, down) * left
+    each = memory.apart(strip + lefts + panels * right)
     work = chunks * sums + memory.APART + threads * each
-    return Plan(sizes, down, across, chunks, shared, strip, each, work)
+    return Plan(sizes, down, across, chunks, images, strip, lefts, each, work)
 
 
 def add_weight_gradient(x, dy, dw, stride, padding, dilation):
@@ -187,11 +195,12 @@ def add_weight_gradient(x, dy, dw, stride, padding, dilation):
             return
     dy = channels_last(arranged(dy, True))
     grid, kernel, threads = dy.shape[1:3], dw.shape[2:], native.lib.threads()
-    small = grid[0] * grid[1] < PIXELS  # images by themselves make strips of few pixels
-    if kernel == (1, 1) and padding == (0, 0) and max(stride) > 1 and small:
-        x, stride = arranged(x[:, :, :: stride[0], :: stride[1]], True), (1, 1)
     x, strides = conv_last.steps(x)
-    options = kernel, len(dw), grid, stride, padding, dilation, threads
-    *sizes, work = plan(x.shape, strides, *options)
+    rest = dilation, threads
+    made = plan(x.shape, strides, kernel, len(dw), grid, stride, padding, *rest, False)
+    if made is None:
+        x, strides = conv_last.steps(padded(x, kernel, grid, stride, padding, dilation))
+        made = plan(x.shape, strides, kernel, len(dw), grid, stride, (0, 0), *rest, True)
+    *sizes, work = made
     work = memory.empty(work, x.dtype)
     native.call("conv_weight", native.address(x), dy, dw, *sizes, work)

@@ -26,7 +26,7 @@ struct conv_last {
 
 /* A task: its windows, and where what they read stands. */
 struct strip {
-  i64 image, line, lines, column, columns, group;
+  i64 image, images, line, lines, column, columns, group;
   const real *x;
   i64 x_row, x_column;
 };
@@ -36,7 +36,7 @@ static struct strip strip_of(const struct conv_last *s, i64 i) {
   i64 down = pieces(s->grid_h, s->lines), across = pieces(s->grid_w, s->columns);
   struct strip t = {.group = i % s->groups, .column = i / s->groups % across * s->columns};
   i /= s->groups * across;
-  t.image = i / down, t.line = i % down * s->lines;
+  t.image = i / down, t.images = 1, t.line = i % down * s->lines;
   t.lines = min_i64(s->lines, s->grid_h - t.line);
   t.columns = min_i64(s->columns, s->grid_w - t.column);
   return t;

@@ -1,7 +1,7 @@
 /* The gradient of a convolution's weights with channels lying together: for every tap the product
-   of dy, transposed, with what the tap read. Both factors of a strip are packed, since numbers a
-   power of two apart fight for the same lines of the cache; the sums of a tile stay in registers
-   for a strip, and what the next ones need is fetched meanwhile. */
+   of dy, transposed, with what the tap read. What many tiles read is packed, since numbers a power
+   of two apart fight for the same lines of the cache; the sums of a tile stay in registers for a
+   strip, and what the next ones need is fetched meanwhile. */
 #include "outer_product.h"
 #include "queues.h"
 
@@ -22,7 +22,7 @@ static struct stream next_stream(struct fetching *f) {
   const struct pixels *p = &f->from[i];
   if (f->at[i] == f->end[i]) return (struct stream){p->at, 0, 1};
   if (f->share == 0)
-    f->place = p->at + f->at[i] / f->each[i] * p->line + f->at[i] % f->each[i] * LINE;
+    f->place = line_of(p, f->at[i] / f->each[i]) + f->at[i] % f->each[i] * LINE;
   i64 count = max_i64(0, min_i64(f->pixels[i], p->columns - f->share * f->pixels[i]));
   struct stream next = {f->place, p->step, count};
   f->place += count * p->step;
@@ -30,27 +30,25 @@ static struct stream next_stream(struct fetching *f) {
   return next;
 }
 
-/* The products of a part of a strip: sums = left right, or += (add). left, right: the packed
-   factors; the right one is not packed where pixels are as near to one another as that already.
-   fetching: NULL for nothing. */
+/* The products of a part of a strip: sums = left right, or += (add).
+   gradient: the left factor, whose groups stand `size` apart where it is packed; right: memory for
+   the right one, which is not packed where pixels are as near to one another as that already. */
 static void strip_product(const struct conv_last *s, const struct strip *t, const struct cut *cut,
-                          const struct section *section, struct fetching *fetching, int add,
-                          const real *left, real *right, real *sums) {
-  i64 pixels = t->lines * t->columns, near = s->stride_w * t->x_column <= PANEL;
+                          const struct section *section, const struct pixels *gradient, i64 size,
+                          struct fetching *fetching, int add, real *right, real *sums) {
+  int near = s->stride_w * t->x_column <= PANEL;
   if (!near) pack_taps(s, t, cut, section, right);
-  for (i64 i = section->panel; i < section->panels; i++, right += right_numbers(pixels)) {
+  for (i64 i = section->panel; i < section->panels; i++) {
     struct pixels x = panel_pixels(s, t, cut, i);
-    struct runs runs = {1, pixels, left, right, TILE_ROWS, 0, PANEL};
-    if (near) runs = (struct runs){x.lines, x.columns, left, x.at, TILE_ROWS, x.line, x.step};
+    if (!near) x = packed(&x, right, PANEL), right += right_numbers(x.columns);
+    struct runs runs = runs_of(gradient, &x);
     i64 vectors = panel_vectors(cut, i), row = panel_row(s->k, section->group);
     struct heights heights = heights_from(s->k, section->group);
     for (i64 g = section->group; g < section->groups; g++) {
       i64 rows = next_height(&heights);
-      struct stream next = {left, 0, 1};
-      if (fetching) next = next_stream(fetching);
-      outer_tile(rows, vectors, &runs, next, add, sums + i * cut->panel + row * cut->pitch,
-                 cut->pitch);
-      row += rows, runs.left += left_numbers(pixels);
+      outer_tile(rows, vectors, &runs, next_stream(fetching), add,
+                 sums + i * cut->panel + row * cut->pitch, cut->pitch);
+      row += rows, runs.left += IN_PLACE ? rows : size;
     }
   }
 }
@@ -120,34 +118,6 @@ static struct section section_of(const struct conv_last *s, const struct cut *cu
                           panels * j / parts->across, panels * (j + 1) / parts->across};
 }
 
-/* All threads share each strip, which is copied, and its left factor. */
-static void strips_shared(const struct conv_last *s, const struct cut *cut,
-                          const struct parts *parts, struct queues *queues, i64 strips, int add,
-                          const real *x, const real *dy, real *copy, real *left, real *right,
-                          real *sums) {
-  i64 groups = pieces(s->k, TILE_ROWS);
-  for (i64 i = 0; i < strips; i++) {
-    struct strip t = strip_of(s, i);
-    i64 size = left_numbers(t.lines * t.columns), ended = 0, task;
-#pragma omp single nowait
-    fill_queues(queues, s->threads, parts->all);
-    point_strip(s, x, &t, copy);
-#pragma omp for schedule(static) nowait
-    for (i64 r = 0; r < strip_rows(s, &t); r++) copy_strip_row(s, x, &t, r, copy);
-#pragma omp for schedule(static)
-    for (i64 share = 0; share < s->threads; share++) {
-      struct section part = {groups * share / s->threads, groups * (share + 1) / s->threads, 0, 0};
-      struct pixels gradient = gradient_pixels(s, &t, dy, panel_row(s->k, part.group));
-      pack_gradient(s, &gradient, &part, left + part.group * size);
-    }
-    while ((task = next_task(queues, &ended)) >= 0) {
-      struct section part = section_of(s, cut, parts, task);
-      strip_product(s, &t, cut, &part, NULL, add || i, left + part.group * size, right, sums);
-    }
-#pragma omp barrier
-  }
-}
-
 /* What is fetched during the batch of panels that begins at `panel` of strip t of a part. */
 static struct fetching fetching_of(const struct conv_last *s, const struct cut *cut,
                                    const struct section *part, i64 panel, const struct strip *t,
@@ -163,75 +133,73 @@ static struct fetching fetching_of(const struct conv_last *s, const struct cut *
   i64 lefts = f.from[0].lines * f.each[0], width = min_i64(s->panels, part->panels - after) * PANEL;
   f.at[0] = lefts * batch / batches, f.end[0] = lefts * (batch + 1) / batches;
   f.each[1] = pieces(width, LINE);
-  if (!s->copies) f.end[1] = f.from[1].lines * f.each[1];
+  if (!s->copies) f.end[1] = f.from[1].images * f.from[1].lines * f.each[1];
   i64 lines = f.end[0] - f.at[0] + f.end[1], tiles = panels * (part->groups - part->group);
   if (lines < tiles && lines > 0) f.shares = tiles / lines;
   for (int i = 0; i < 2; i++) f.pixels[i] = pieces(f.from[i].columns, f.shares);
   return f;
 }
 
+/* Strip i, where each is of so many images. */
+static struct strip images_of(const struct conv_last *s, i64 images, i64 i) {
+  struct strip t = strip_of(s, i * images);
+  t.images = min_i64(images, s->n - t.image);
+  return t;
+}
+
 /* The sums of a part over strips from `first` to `last`, a batch of s->panels panels at a time. */
 static void part_product(const struct conv_last *s, const struct cut *cut,
-                         const struct section *part, i64 first, i64 last, int add, const real *x,
-                         const real *dy, real *copy, real *left, real *right, real *sums) {
+                         const struct section *part, i64 images, i64 first, i64 last, int add,
+                         const real *x, const real *dy, real *copy, real *left, real *right,
+                         real *sums) {
   for (i64 i = first; i < last; i++) {
-    struct strip t = strip_of(s, i), next = strip_of(s, min_i64(i + 1, last - 1));
+    struct strip t = images_of(s, images, i);
+    struct strip next = images_of(s, images, min_i64(i + 1, last - 1));
     struct pixels gradient = gradient_pixels(s, &t, dy, panel_row(s->k, part->group));
     read_strip(s, x, &t, copy);
     point_strip(s, x, &next, copy);
-    pack_gradient(s, &gradient, part, left);
+    i64 size = left_numbers(count_of(&gradient));
+    if (!IN_PLACE) {
+      pack_gradient(s, &gradient, part, left);
+      gradient = packed(&gradient, left, TILE_ROWS);
+    }
     for (i64 panel = part->panel; panel < part->panels; panel += s->panels) {
       struct section batch = {part->group, part->groups, panel,
                               min_i64(panel + s->panels, part->panels)};
       struct fetching fetching = fetching_of(s, cut, part, panel, &t, &next, dy);
-      strip_product(s, &t, cut, &batch, &fetching, add || i > first, left, right, sums);
+      strip_product(s, &t, cut, &batch, &gradient, size, &fetching, add || i > first, right, sums);
     }
   }
-}
-
-/* Each thread takes parts of chunks of the strips. */
-static void strips_in_chunks(const struct conv_last *s, const struct cut *cut,
-                             const struct parts *parts, struct queues *queues, i64 strips,
-                             i64 chunks, int add, const real *x, const real *dy, real *copy,
-                             real *left, real *right, real *sums) {
-  i64 size = cut->taps * cut->panels * s->k * PANEL;
-  for (i64 task, ended = 0; (task = next_task(queues, &ended)) >= 0;) {
-    i64 chunk = task / parts->all;
-    struct section part = section_of(s, cut, parts, task % parts->all);
-    part_product(s, cut, &part, strips * chunk / chunks, strips * (chunk + 1) / chunks, add, x, dy,
-                 copy, left, right, sums + chunk * size);
-  }
-#pragma omp barrier
 }
 
 /* dw += Σ dy x        dy channels-last, one group
    The strips are cut into chunks, whose number does not depend on that of the threads, with sums
    of their own; the products of a strip into parts, the groups of results into `down`, the panels into
    `across`, and s->panels are packed at a time. No chunks: 1 x 1 taps and whole vectors of channels,
-   the sums are dw itself. shared: the strips are copied, and all threads share one of one chunk.
-   work: the sums, APART numbers, and `each` numbers for each thread, of which `strip` are for a strip,
-   then those of its packed factors. */
+   the sums are dw itself. images: so many make a strip, of which more than one are whole.
+   work: the sums, APART numbers, and `each` numbers for each thread, of which `strip` are for a strip
+   that is copied, `lefts` for the packed gradient. */
 void KERNEL(conv_weight)(const real *x, const real *dy, real *dw, const i64 *shape, i64 down,
-                         i64 across, i64 chunks, i64 shared, i64 strip, i64 each, real *work) {
+                         i64 across, i64 chunks, i64 images, i64 strip, i64 lefts, i64 each,
+                         real *work) {
   const struct conv_last *s = (const struct conv_last *)shape;
-  i64 strips = s->n * pieces(s->grid_h, s->lines) * pieces(s->grid_w, s->columns);
-  i64 pixels = s->lines * s->columns, all = pieces(s->k, TILE_ROWS);
+  i64 strips = pieces(s->n, images) * pieces(s->grid_h, s->lines) * pieces(s->grid_w, s->columns);
   struct cut cut = cut_of(s, chunks == 0);
   struct parts parts = {down * across, down, across};
-  i64 lefts = (shared ? all : pieces(all, down)) * left_numbers(pixels);
+  i64 size = cut.taps * cut.panels * s->k * PANEL, some = max_i64(chunks, 1);
   struct queues queues;
-  fill_queues(&queues, s->threads, max_i64(chunks, 1) * parts.all);
-  real *places = work + chunks * cut.taps * cut.panels * s->k * PANEL + APART;
-  real *sums = chunks ? work : dw;
+  fill_queues(&queues, s->threads, some * parts.all);
 #pragma omp parallel num_threads(s->threads)
   {
-    real *mine = places + omp_get_thread_num() * each, *right = mine + strip + lefts;
-    if (shared)
-      strips_shared(s, &cut, &parts, &queues, strips, !chunks, x, dy, places, places + strip,
-                    right, sums);
-    else
-      strips_in_chunks(s, &cut, &parts, &queues, strips, max_i64(chunks, 1), !chunks, x, dy, mine,
-                       mine + strip, right, sums);
+    real *copy = work + chunks * size + APART + omp_get_thread_num() * each;
+    real *left = copy + strip, *right = left + lefts;
+    for (i64 task, ended = 0; (task = next_task(&queues, &ended)) >= 0;) {
+      i64 chunk = task / parts.all, first = strips * chunk / some, last = strips * (chunk + 1) / some;
+      struct section part = section_of(s, &cut, &parts, task % parts.all);
+      real *sums = chunks ? work + chunk * size : dw;
+      part_product(s, &cut, &part, images, first, last, !chunks, x, dy, copy, left, right, sums);
+    }
+#pragma omp barrier
     if (chunks) add_sums(s, &cut, chunks, work, dw);
   }
 }

@@ -3,13 +3,35 @@
 #pragma once
 #include "panels.h"
 
-/* `lines` times `count` rows of the left factor, one number for each result, and of the right one,
-   whose lines stand right_line apart. */
-struct runs {
-  i64 lines, count;
-  const real *left, *right;
-  i64 left_step, right_line, right_step;
+/* Pixels of some lines of some images: those of a line stand `step` apart. */
+struct pixels {
+  i64 images, lines, columns;
+  const real *at;
+  i64 image, line, step;
 };
+
+INLINE i64 count_of(const struct pixels *p) { return p->images * p->lines * p->columns; }
+
+INLINE const real *line_of(const struct pixels *p, i64 i) {
+  return p->at + i / p->lines * p->image + i % p->lines * p->line;
+}
+
+/* Two factors of so many pixels, of the left one a number for each result. */
+struct runs {
+  i64 lines, columns;
+  const real *left, *right;
+  i64 left_line, left_step, right_line, right_step;
+};
+
+/* The left factor's pixels may be one line; so may the right one's, and of images it has one. */
+INLINE struct runs runs_of(const struct pixels *left, const struct pixels *right) {
+  i64 lines = right->lines, columns = right->columns;
+  i64 line = left->lines == lines ? left->line : columns * left->step;
+  if (line == columns * left->step && right->line == columns * right->step)
+    columns *= lines, lines = 1;
+  return (struct runs){lines, columns,    left->at,    right->at,
+                       line,  left->step, right->line, right->step};
+}
 
 /* What a tile fetches while it computes: `count` places, `step` apart. */
 struct stream {
@@ -41,26 +63,26 @@ INLINE void outer_rows(const int rows, const int vectors, struct runs r, struct 
   enum { STEPS = 4 };
   vec sum[TILE_ROWS][2];
   const real *place = to;
-  i64 waiting = rows, turns = r.lines * (r.count / STEPS);
+  i64 waiting = rows, turns = r.lines * (r.columns / STEPS);
   for (; waiting > turns; waiting--, place += pitch) FETCH_VECTORS(place, vectors, 1);
 #pragma GCC unroll 16
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
     for (int j = 0; j < vectors; j++) sum[i][j] = (vec){0};
-  for (i64 l = 0; l < r.lines; l++, r.right += r.right_line) {
-    const real *right = r.right;
-    i64 t = r.count;
+  for (i64 l = 0; l < r.lines; l++, r.left += r.left_line, r.right += r.right_line) {
+    const real *left = r.left, *right = r.right;
+    i64 t = r.columns;
     for (; t >= STEPS; t -= STEPS) {
       __builtin_prefetch(next.at, 0, 2);
       if (--next.count > 0) next.at += next.step;
       FETCH_VECTORS(place, vectors, 1);
       if (--waiting > 0) place += pitch;
 #pragma GCC unroll 8
-      for (int u = 0; u < STEPS; u++, r.left += r.left_step, right += r.right_step)
-        outer_step(rows, vectors, r.left, right, sum);
+      for (int u = 0; u < STEPS; u++, left += r.left_step, right += r.right_step)
+        outer_step(rows, vectors, left, right, sum);
     }
-    for (; t > 0; t--, r.left += r.left_step, right += r.right_step)
-      outer_step(rows, vectors, r.left, right, sum);
+    for (; t > 0; t--, left += r.left_step, right += r.right_step)
+      outer_step(rows, vectors, left, right, sum);
   }
 #pragma GCC unroll 16
   for (int i = 0; i < rows; i++)
@@ -84,13 +106,10 @@ static void outer_tile(i64 rows, i64 vectors, const struct runs *runs, struct st
 
 enum { PIXELS_AT_ONCE = 8, LINE = 64 / sizeof(real) };
 
-/* Pixels of some lines side by side: number i stands at `at` + i / columns * line + i % columns *
-   step. */
-struct pixels {
-  i64 lines, columns;
-  const real *at;
-  i64 line, step;
-};
+/* Where a tile takes nearly all of a line of the cache of each pixel, the left factor is read where
+   it stands. Else it is packed, or its lines, a power of two apart, would be gone before the next
+   tile wants them. */
+enum { IN_PLACE = TILE_ROWS + 2 >= LINE };
 
 /* Packed groups and panels stand so far apart that they do not fight for the same lines. */
 INLINE i64 left_numbers(i64 pixels) { return pixels * TILE_ROWS + PANEL; }
@@ -100,8 +119,14 @@ INLINE i64 right_numbers(i64 pixels) { return (pixels + 1) * PANEL; }
 static struct pixels gradient_pixels(const struct conv_last *s, const struct strip *t,
                                      const real *dy, i64 row) {
   const real *at = dy + ((t->image * s->grid_h + t->line) * s->grid_w + t->column) * s->k + row;
-  if (t->columns == s->grid_w) return (struct pixels){1, t->lines * t->columns, at, 0, s->k};
-  return (struct pixels){t->lines, t->columns, at, s->grid_w * s->k, s->k};
+  struct pixels p = {1, t->lines, t->columns, at, 0, s->grid_w * s->k, s->k};
+  if (t->columns == s->grid_w) p.columns *= t->images * t->lines, p.lines = 1;
+  return p;
+}
+
+/* The same pixels, packed: one line. */
+INLINE struct pixels packed(const struct pixels *p, const real *at, i64 step) {
+  return (struct pixels){1, 1, count_of(p), at, 0, 0, step};
 }
 
 /* The heights of groups of results one after another, as panel_row parts them, without divisions. */
@@ -141,7 +166,7 @@ INLINE void pack_group(const i64 count, const real *from, i64 step, real *to) {
 static void pack_block(const struct conv_last *s, const struct pixels *p,
                        const struct section *section, i64 line, i64 column, i64 count,
                        real *left) {
-  i64 row = panel_row(s->k, section->group), size = left_numbers(p->lines * p->columns);
+  i64 row = panel_row(s->k, section->group), size = left_numbers(count_of(p));
   struct heights heights = heights_from(s->k, section->group);
   const real *from = p->at + line * p->line + column * p->step;
   left += (line * p->columns + column) * TILE_ROWS;
@@ -187,9 +212,9 @@ static struct pixels panel_pixels(const struct conv_last *s, const struct strip 
   i64 tap = panel / cut->panels, p = cut->together ? tap : tap / s->q;
   i64 q = cut->together ? 0 : tap % s->q;
   return (struct pixels){
-      t->lines, t->columns,
+      t->images, t->lines, t->columns,
       t->x + p * s->step_h * t->x_row + q * s->step_w * t->x_column + panel % cut->panels * PANEL,
-      s->stride_h * t->x_row, s->stride_w * t->x_column};
+      s->x_image, s->stride_h * t->x_row, s->stride_w * t->x_column};
 }
 
 /* How many vectors of a panel there are. */
@@ -199,10 +224,10 @@ INLINE i64 panel_vectors(const struct cut *cut, i64 panel) {
 
 /* to (panels, pixels, PANEL) = `width` numbers of each pixel */
 static void pack_pixels(const struct pixels *p, i64 width, real *to) {
-  i64 size = right_numbers(p->lines * p->columns);
-  for (i64 line = 0; line < p->lines; line++)
+  i64 size = right_numbers(count_of(p));
+  for (i64 line = 0; line < p->images * p->lines; line++)
     for (i64 j = 0; j < p->columns; j += PIXELS_AT_ONCE) {
-      const real *at = p->at + line * p->line + j * p->step;
+      const real *at = line_of(p, line) + j * p->step;
       i64 count = min_i64(p->columns - j, PIXELS_AT_ONCE);
       real *into = to + (line * p->columns + j) * PANEL;
       for (i64 c = 0; c < width; c += PANEL, into += size, at += PANEL)
@@ -220,7 +245,7 @@ static void pack_pixels(const struct pixels *p, i64 width, real *to) {
 /* The right factor of a part: of all its panels (pixels, PANEL). */
 static void pack_taps(const struct conv_last *s, const struct strip *t, const struct cut *cut,
                       const struct section *section, real *right) {
-  i64 size = right_numbers(t->lines * t->columns);
+  i64 size = right_numbers(t->images * t->lines * t->columns);
   for (i64 i = section->panel, till; i < section->panels; i = till) {
     i64 tap = i / cut->panels, end = (tap + 1) * cut->panels;
     struct pixels x = panel_pixels(s, t, cut, i);

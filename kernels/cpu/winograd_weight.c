@@ -180,7 +180,7 @@ INLINE void add_groups_of(const int m, const struct winograd *s, const struct fa
                           real *sums, real *dw) {
   const int points = (m + 2) * (m + 2);
   i64 vectors = min_i64(pieces(s->c, LANES) - 2 * panel, 2), end = first + groups;
-  struct runs runs = {1, count, NULL, right + panel * f->right, LEFT_PITCH, 0, PANEL};
+  struct runs runs = {1, count, NULL, right + panel * f->right, 0, LEFT_PITCH, 0, PANEL};
   for (int e = 0; e < points; e++, left += f->left_point, runs.right += f->right_point)
     for (i64 g = first; g < end; g++) {
       i64 row = panel_row(s->k, g), rows = panel_row(s->k, g + 1) - row;
