@@ -204,6 +204,26 @@ def test_depthwise_gradients_agree_with_the_reference_by_any_threads(
         np.testing.assert_array_equal(b, found[0][1])
 
 
+@pytest.mark.parametrize("order", [np.copy, channels_last])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1)])
+def test_groups_of_two_channels_are_not_taken_for_depthwise(order, stride):
+    cpu = pytest.importorskip("flambeau.kernels.cpu")
+    w, options = draw(32, 2, 3, 3), (stride, (1, 1), (1, 1), 32)
+    x, wide = draw(2, 32, 6, 7), draw(2, 64, 6, 7)
+    transposed = stride, (1, 1), (0, 0), (1, 1), 32
+    expected = reference.conv_transpose2d(x, w, None, *transposed)
+    found = cpu.conv_transpose2d(order(x), w, None, *transposed)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    dy = draw(*reference.conv2d(wide, w, None, *options).shape)
+    found = []
+    for package in cpu, reference:
+        dw = np.zeros_like(w)
+        dx = package.conv2d_backward(order(wide), order(dy), w, dw, None, None, *options, True)
+        found.append((dx, dw))
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("taps", [(1, 2), (1, 3), (2, 2), (1, 5), (3, 3), (4, 4)])
 @pytest.mark.parametrize("channels", [16, 17, 19, 33])

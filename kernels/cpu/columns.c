@@ -14,31 +14,68 @@
       __VA_ARGS__;                                                                                \
     }
 
-/* The mean of n rows of `count` columns, each in its own type. */
-static void row_means(const real *x, real *mean, i64 n, i64 step, i64 count, const int far) {
-  double total[COLUMN_BLOCK] = {0};
-  add_rows(x, total, n, step, count, far);
-  for (i64 k = 0; k < count; k++) mean[k] = (real)(total[k] / n);
+/* sums = Σ (x - centre) and squares = Σ (x - centre)² of so many vectors of columns. */
+INLINE void distances_of_vectors(const int vectors, const real *x, const real *centre, real *sums,
+                                 real *squares, i64 rows, i64 step, const int far) {
+  vec first[8], second[8];
+#pragma GCC unroll 8
+  for (int v = 0; v < vectors; v++) first[v] = second[v] = (vec){0};
+  for (i64 i = 0; i < rows; i++, x += step) {
+    fetch_ahead(far, x, step, vectors * LANES);
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; v++) {
+      vec apart = load(x + v * LANES) - load(centre + v * LANES);
+      first[v] += apart;
+      MULTIPLY_ADD(second[v], apart, apart);
+    }
+  }
+#pragma GCC unroll 8
+  for (int v = 0; v < vectors; v++)
+    store(sums + v * LANES, first[v]), store(squares + v * LANES, second[v]);
 }
 
-/* The means and the sums of squared distances from them. ROW_PART rows, which stay in cache, are
-   looked at twice; the sums are joined by the formula of Chan, Golub and LeVeque. */
+/* The same of `count` columns. */
+static void distances_of_rows(const real *x, const real *centre, real *sums, real *squares, i64 rows,
+                              i64 step, i64 count, const int far) {
+  if (count < LANES) {
+    for (i64 k = 0; k < count; k++) sums[k] = squares[k] = 0;
+    for (i64 i = 0; i < rows; i++)
+      for (i64 k = 0; k < count; k++) {
+        const real apart = x[i * step + k] - centre[k];
+        sums[k] += apart;
+        squares[k] += apart * apart;
+      }
+    return;
+  }
+  for (struct span s = {0}; (s = span_after(s, count)).vectors;) {
+    const real *from = x + s.at;
+#define CASE(v)                                                                               \
+  case v:                                                                                     \
+    distances_of_vectors(v, from, centre + s.at, sums + s.at, squares + s.at, rows, step, far); \
+    break;
+    switch (s.vectors) { EACH_SPAN(CASE) }
+#undef CASE
+  }
+}
+
+enum { PILOTS = 8 }; /* rows whose mean is the first guess at that of all */
+
+/* The means and the sums of squared distances from them. The squares of ROW_PART rows are of the
+   distances from the mean of the rows before; the sums are joined by the formula of Chan, Golub and
+   LeVeque. */
 static void moments_of_rows(const real *x, double *mean, double *squares, i64 rows, i64 step,
                             i64 count, const int far) {
+  const i64 pilots = min_i64(PILOTS, rows);
   for (i64 k = 0; k < count; k++) mean[k] = squares[k] = 0;
+  add_rows(x, mean, pilots, step, count, 0);
+  for (i64 k = 0; k < count; k++) mean[k] /= pilots;
   for (i64 start = 0; start < rows; start += ROW_PART, x += ROW_PART * step) {
     const i64 n = min_i64(ROW_PART, rows - start);
-    real centre[COLUMN_BLOCK], first[COLUMN_BLOCK] = {0}, second[COLUMN_BLOCK] = {0};
-    row_means(x, centre, n, step, count, far);
-    for (i64 i = 0; i < n; i++)
-#pragma omp simd
-      for (i64 k = 0; k < count; k++) {
-        const real distance = x[i * step + k] - centre[k];
-        first[k] += distance;
-        second[k] += distance * distance;
-      }
+    real centre[COLUMN_BLOCK], first[COLUMN_BLOCK], second[COLUMN_BLOCK];
+    for (i64 k = 0; k < count; k++) centre[k] = (real)mean[k];
+    distances_of_rows(x, centre, first, second, n, step, count, far);
     const double share = (double)n / (start + n), weight = share * start;
-    for (i64 k = 0; k < count; k++) { /* first: what rounding left of the centre's error */
+    for (i64 k = 0; k < count; k++) {
       const double off = (double)first[k] / n, apart = centre[k] + off - mean[k];
       squares[k] += second[k] - off * first[k] + apart * apart * weight;
       mean[k] += apart * share;
@@ -63,39 +100,110 @@ static void column_moments(const real *x, double *work, i64 rows, i64 c, i64 par
   }
 }
 
-/* Σ dy and Σ v dy, where v is the distance from the centre (NULL: 0), or the negative part of x */
-INLINE void sums_of_rows(const real *x, const real *centre, const real *dy, double *sums,
-                         double *products, i64 rows, i64 step, i64 count, int negative,
-                         const int far) {
+/* What is summed of a gradient, Σ g and Σ g v, where v is the distance of x from the mean (NULL: 0).
+   AS_IS: g is dy. NEGATIVE: the same, but Σ g v is over v <= 0. BY_X: dy where a ReLU passed what
+   normal() gives of v. BY_Y: dy where y > 0; g is written too. */
+enum { AS_IS, NEGATIVE, BY_X, BY_Y };
+
+struct gradients {
+  const real *x, *y, *dy, *mean, *scale, *shift;
+  real *g;
+};
+
+/* The sums over some rows of so many vectors of columns. */
+INLINE void gradient_sums_of_vectors(const int vectors, const int kind, struct gradients p,
+                                     real *sums, real *products, i64 rows, i64 step,
+                                     const int far) {
+  vec first[8], second[8];
+#pragma GCC unroll 8
+  for (int v = 0; v < vectors; v++) first[v] = second[v] = (vec){0};
+  for (i64 i = 0; i < rows; i++, p.x += step, p.dy += step) {
+    fetch_ahead(far, p.x, step, vectors * LANES);
+    fetch_ahead(far, p.dy, step, vectors * LANES);
+    if (kind == BY_Y) fetch_ahead(far, p.y, step, vectors * LANES);
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; v++) {
+      const i64 k = v * LANES;
+      vec apart = load(p.x + k) - load(p.mean + k), by = load(p.dy + k);
+      if (kind == BY_X) by = passed(by, normal(apart, p.scale, p.shift, k));
+      if (kind == BY_Y) by = passed(by, load(p.y + k)), put(far, p.g + k, by);
+      if (kind == NEGATIVE) apart = SMALLER((vec){0}, apart);
+      first[v] += by;
+      MULTIPLY_ADD(second[v], apart, by);
+    }
+    if (kind == BY_Y) p.y += step, p.g += step;
+  }
+#pragma GCC unroll 8
+  for (int v = 0; v < vectors; v++)
+    store(sums + v * LANES, first[v]), store(products + v * LANES, second[v]);
+}
+
+/* The same of fewer columns than fill a vector, AS_IS or NEGATIVE. */
+INLINE void gradient_sums_of_few(const int kind, struct gradients p, real *sums, real *products,
+                                 i64 rows, i64 step, i64 count) {
+  for (i64 k = 0; k < count; k++) sums[k] = products[k] = 0;
+  for (i64 i = 0; i < rows; i++)
+    for (i64 k = 0; k < count; k++) {
+      const real v = p.x[i * step + k] - p.mean[k], by = p.dy[i * step + k];
+      sums[k] += by;
+      products[k] += kind == NEGATIVE && v > 0 ? 0 : v * by;
+    }
+}
+
+/* The same of `count` columns: sums and products of all rows. */
+INLINE void gradient_sums_of_rows(const int kind, const struct gradients *all, double *sums,
+                                  double *products, i64 rows, i64 step, i64 count, const int far) {
   for (i64 k = 0; k < count; k++) sums[k] = products[k] = 0;
   for (i64 start = 0; start < rows; start += ROW_PART) {
-    real middle[COLUMN_BLOCK] = {0}, first[COLUMN_BLOCK] = {0}, second[COLUMN_BLOCK] = {0};
-    if (centre) memcpy(middle, centre, count * sizeof(real));
-    for (i64 i = start; i < min_i64(rows, start + ROW_PART); i++) {
-      fetch_ahead(far, x + i * step, step, count);
-      fetch_ahead(far, dy + i * step, step, count);
-#pragma omp simd
-      for (i64 k = 0; k < count; k++) {
-        const real v = x[i * step + k], by = dy[i * step + k];
-        first[k] += by;
-        second[k] += negative ? (v > 0 ? 0 : v * by) : (v - middle[k]) * by;
-      }
+    const i64 n = min_i64(ROW_PART, rows - start);
+    real first[COLUMN_BLOCK], second[COLUMN_BLOCK];
+    struct gradients p = *all;
+    p.x += start * step, p.dy += start * step;
+    if (kind == BY_Y) p.y += start * step, p.g += start * step;
+    if (count < LANES) gradient_sums_of_few(kind, p, first, second, n, step, count);
+    for (struct span s = {0}; (s = span_after(s, count)).vectors;) {
+      struct gradients q = p;
+      q.x += s.at, q.dy += s.at, q.mean += s.at;
+      if (kind == BY_X) q.scale += s.at, q.shift += s.at;
+      if (kind == BY_Y) q.y += s.at, q.g += s.at;
+#define CASE(v)                                                                              \
+  case v: gradient_sums_of_vectors(v, kind, q, first + s.at, second + s.at, n, step, far); break;
+      switch (s.vectors) { EACH_SPAN(CASE) }
+#undef CASE
     }
+    if (kind == BY_Y) streamed();
     for (i64 k = 0; k < count; k++) sums[k] += first[k], products[k] += second[k];
   }
 }
 
-/* work[0] = Σ dy and Σ (x - centre) dy, or Σ dy x over x <= 0 (negative), of each column */
-static void column_sums(const real *x, const real *centre, const real *dy, double *work, i64 rows,
-                        i64 c, i64 parts, i64 negative) {
-  const int far = rows * c > LEAST_FAR;
-  COLUMN_PARTS(double *sums = work + 2 * part * c + at; const i64 first = from * c + at;
-               if (negative)
-                 sums_of_rows(x + first, NULL, dy + first, sums, sums + c, to - from, c, count, 1,
-                              far);
-               else
-                 sums_of_rows(x + first, centre ? centre + at : NULL, dy + first, sums, sums + c,
-                              to - from, c, count, 0, far))
+/* The same of rows [from, to) and columns [at, at + count) of c. */
+static void gradient_sums_of_part(int kind, const struct gradients *all, double *sums,
+                                  double *products, i64 from, i64 to, i64 at, i64 count, i64 c,
+                                  const int far) {
+  const real zeros[COLUMN_BLOCK] = {0};
+  const i64 first = from * c + at, rows = to - from;
+  struct gradients p = *all;
+  p.x += first, p.dy += first, p.mean = p.mean ? p.mean + at : zeros;
+  switch (kind) {
+    case AS_IS: gradient_sums_of_rows(AS_IS, &p, sums, products, rows, c, count, far); return;
+    case NEGATIVE: gradient_sums_of_rows(NEGATIVE, &p, sums, products, rows, c, count, far); return;
+    case BY_X:
+      p.scale += at, p.shift += at;
+      gradient_sums_of_rows(BY_X, &p, sums, products, rows, c, count, far);
+      return;
+    case BY_Y:
+      p.y += first, p.g += first;
+      gradient_sums_of_rows(BY_Y, &p, sums, products, rows, c, count, far);
+      return;
+  }
+}
+
+/* work[0] = the sums of all rows, of each column. BY_X and BY_Y take whole vectors of columns. */
+static void column_sums(int kind, const struct gradients *all, double *work, i64 rows, i64 c,
+                        i64 parts) {
+  const int far = kind == BY_Y ? goes_far(all->g, rows * c) : rows * c > LEAST_FAR;
+  COLUMN_PARTS(double *sums = work + 2 * part * c + at;
+               gradient_sums_of_part(kind, all, sums, sums + c, from, to, at, count, c, far))
   for (i64 part = 1; part < parts; part++)
     for (i64 k = 0; k < 2 * c; k++) work[k] += work[2 * part * c + k];
 }
@@ -103,7 +211,8 @@ static void column_sums(const real *x, const real *centre, const real *dy, doubl
 /* db += Σ dy and dw += Σ dy x, or Σ dy x over x <= 0 (negative), of each column; either may be NULL */
 void KERNEL(add_column_sums)(const real *x, const real *dy, real *dw, real *db, double *work,
                              i64 rows, i64 c, i64 parts, i64 negative) {
-  column_sums(x, NULL, dy, work, rows, c, parts, negative);
+  struct gradients p = {.x = x, .dy = dy};
+  column_sums(negative ? NEGATIVE : AS_IS, &p, work, rows, c, parts);
   for (i64 k = 0; k < c; k++) {
     if (db) db[k] += work[k];
     if (dw) dw[k] += work[c + k];

@@ -3,6 +3,7 @@
    ROW_PART rows are summed in their own type and these sums in double, in a fixed order; up to
    COLUMN_BLOCK neighbouring columns go together. */
 #pragma once
+#include "multiply.h"
 
 enum { ROW_PART = 128, COLUMN_BLOCK = 256 };
 
@@ -17,6 +18,28 @@ INLINE void fetch_ahead(const int far, const real *x, i64 step, i64 count) {
   for (i64 k = 0; k < count; k += 64 / (i64)sizeof(real)) __builtin_prefetch(at + k, 0, 2);
 }
 
+/* Columns of which the sums stay in registers while some rows go by: vectors side by side. */
+struct span {
+  i64 at, vectors;
+};
+
+/* The span after another one ({0} for the first) of `count` columns, which fill a vector at least;
+   the last one may overlap the one before. No vectors: there is none. */
+INLINE struct span span_after(struct span s, i64 count) {
+  const i64 at = s.at + s.vectors * LANES, left = count - at;
+  if (left <= 0 || count < LANES) return (struct span){count, 0};
+  if (left < LANES) return (struct span){count - LANES, 1};
+  i64 vectors = VECTOR_BYTES == 64 ? 8 : 4; /* two sums for each in half of the registers */
+  while (vectors > left / LANES) vectors /= 2;
+  return (struct span){at, vectors};
+}
+
+#define EACH_SPAN(CASE) \
+  CASE(1)               \
+  CASE(2)               \
+  CASE(4)               \
+  CASE(8)
+
 /* totals[k] += Σ x[row, k] over rows `step` numbers apart, for k < count <= COLUMN_BLOCK; far: x comes
    from memory */
 static void add_rows(const real *x, double *totals, i64 rows, i64 step, i64 count, const int far) {
@@ -29,4 +52,16 @@ static void add_rows(const real *x, double *totals, i64 rows, i64 step, i64 coun
     }
     for (i64 k = 0; k < count; k++) totals[k] += part[k];
   }
+}
+
+/* (x - mean) scale + shift of the channels from k on: the same bits forward and backward */
+INLINE vec normal(vec apart, const real *scale, const real *shift, i64 k) {
+  vec v = load(shift + k);
+  MULTIPLY_ADD(v, apart, load(scale + k));
+  return v;
+}
+
+/* by where the value shown is above 0, else 0 */
+INLINE vec passed(vec by, vec shown) {
+  return (vec)((__typeof__(shown > shown))by & (shown > (vec){0}));
 }

@@ -4,7 +4,8 @@ from flambeau.kernels.cpu import layout, memory, native
 from flambeau.kernels.cpu.arrays import in_place
 
 _PART = 32768  # values: few enough that all threads have work
-_MOST_PARTS = 64
+_MOST = 64  # parts, of all blocks of columns together
+_BLOCK = 256  # columns: COLUMN_BLOCK of columns.h
 
 
 def add_sums(x, dy, dw, db, rows, c, negative):
@@ -25,5 +26,5 @@ def totals(x, y, add):
 
 def workspace(rows, c):
     """Memory for two float64 sums a column of each part, and how many parts there are."""
-    parts = max(1, min(_MOST_PARTS, rows, rows * c // _PART))
+    parts = max(1, min(_MOST // -(-c // _BLOCK), rows, rows * c // _PART))
     return memory.empty((parts, 2, c), "f8"), parts

@@ -89,9 +89,9 @@ def taps_turned(w):
 
 
 def gradient_takes_last(x, w, groups):
-    """True when the kernels for channels-last gradients serve: x (n, c, *), w (c, 1, p, q)."""
-    fits = takes_last(x.dtype, len(w), groups) and w.shape[2] * w.shape[3] <= MOST_TAPS
-    return fits and x.size > 0
+    """True when the kernels for channels-last gradients serve, for w (c, 1, p, q)."""
+    fits = takes_last(x.dtype, len(w), groups) and w.shape[1] == 1
+    return fits and w.shape[2] * w.shape[3] <= MOST_TAPS and x.size > 0
 
 
 def step_last(shape, strides, kernel, grid, stride, padding, dilation):

@@ -58,40 +58,48 @@ void KERNEL(batch_norm_training)(const real *x, const real *w, const real *b, re
   }
 }
 
-/* y = (x - mean) inv_std w + b for x (n, c), whose channels go together as vectors */
+/* y = (x - mean) inv_std w + b for x (n, c), whose channels go together as vectors; channels: memory
+   for 2 c numbers */
 static void normalize_columns(const real *x, const real *w, const real *b, real *y,
-                              const real *mean, const real *inv_std, i64 n, i64 c) {
+                              const real *mean, const real *inv_std, real *channels, i64 n,
+                              i64 c) {
+  real *scale = channels, *shift = channels + c;
+  affine_channels(w, b, inv_std, scale, shift, c);
+  if (c % LANES == 0) {
+    vectors_forward(0, x, NULL, y, mean, scale, shift, n, c);
+    return;
+  }
 #pragma omp parallel for if (n * c > PARALLEL_ABOVE)
   for (i64 row = 0; row < n; row++) {
     const real *in = x + row * c;
     real *out = y + row * c;
 #pragma omp simd
     for (i64 k = 0; k < c; k++)
-      out[k] = (in[k] - mean[k]) * (w ? inv_std[k] * w[k] : inv_std[k]) + (b ? b[k] : 0);
+      out[k] = (in[k] - mean[k]) * scale[k] + shift[k];
   }
 }
 
-/* The same for x (n, c). work: memory for 2 c numbers a part. */
+/* The same for x (n, c). work, channels: memory for 2 c numbers a part, and for 2 c. */
 void KERNEL(batch_norm_columns_training)(const real *x, const real *w, const real *b, real *y,
                                          real *mean, real *inv_std, real *running_mean,
-                                         real *running_var, double *work, i64 n, i64 c, i64 parts,
-                                         double momentum, double eps) {
+                                         real *running_var, double *work, real *channels, i64 n,
+                                         i64 c, i64 parts, double momentum, double eps) {
   column_moments(x, work, n, c, parts);
   for (i64 k = 0; k < c; k++)
     learn(work[k], work[c + k], n, k, mean, inv_std, running_mean, running_var, momentum, eps);
-  normalize_columns(x, w, b, y, mean, inv_std, n, c);
+  normalize_columns(x, w, b, y, mean, inv_std, channels, n, c);
 }
 
-/* By the running statistics; mean and inv_std are written too. */
+/* By the running statistics; mean and inv_std are written too. channels: memory for 2 c numbers. */
 void KERNEL(batch_norm)(const real *x, const real *w, const real *b, real *y, real *mean,
-                        real *inv_std, const real *running_mean, const real *running_var, i64 n,
-                        i64 c, i64 s, double eps) {
+                        real *inv_std, const real *running_mean, const real *running_var,
+                        real *channels, i64 n, i64 c, i64 s, double eps) {
   for (i64 k = 0; k < c; k++) {
     mean[k] = running_mean[k];
     inv_std[k] = (real)(1 / sqrt(running_var[k] + eps));
   }
   if (s == 1) {
-    normalize_columns(x, w, b, y, mean, inv_std, n, c);
+    normalize_columns(x, w, b, y, mean, inv_std, channels, n, c);
     return;
   }
 #pragma omp parallel for if (n * c * s > PARALLEL_ABOVE)
@@ -142,7 +150,8 @@ void KERNEL(batch_norm_columns_backward)(const real *x, const real *dy, const re
                                          i64 c, i64 parts, i64 training) {
   real *scale = channels, *centre = scale + c, *slope = centre + c;
   if (training || dw || db) {
-    column_sums(x, mean, dy, work, n, c, parts, 0);
+    struct gradients p = {.x = x, .dy = dy, .mean = mean};
+    column_sums(AS_IS, &p, work, n, c, parts);
     learn_columns(work, inv_std, dw, db, centre, slope, n, c);
   }
   if (!dx) return;

@@ -27,16 +27,35 @@ static void learn_columns(const double *work, const real *inv_std, real *dw, rea
   }
 }
 
-/* (x - mean) scale + shift of the channels from k on: the same bits forward and backward */
-INLINE vec normal(vec apart, const real *scale, const real *shift, i64 k) {
-  vec v = load(shift + k);
-  MULTIPLY_ADD(v, apart, load(scale + k));
-  return v;
+/* y = (x - mean) scale + shift + other of x (rows, c), where c fills whole vectors, and no less than 0
+   after a ReLU (relu); other may be NULL */
+INLINE void vectors_forward(const int relu, const real *x, const real *other, real *y,
+                            const real *mean, const real *scale, const real *shift, i64 rows,
+                            i64 c) {
+  const int far = goes_far(y, rows * c);
+#pragma omp parallel if (rows * c > PARALLEL_ABOVE)
+  {
+#pragma omp for schedule(static) nowait
+    for (i64 row = 0; row < rows; row++) {
+      fetch_ahead(far, x + row * c, c, c);
+      if (other) fetch_ahead(far, other + row * c, c, c);
+      for (i64 k = 0, at = row * c; k < c; k += LANES, at += LANES) {
+        vec v = normal(load(x + at) - load(mean + k), scale, shift, k);
+        if (other) v += load(other + at);
+        put(far, y + at, relu ? GREATER((vec){0}, v) : v);
+      }
+    }
+    streamed();
+  }
 }
 
-/* by where the value shown is above 0, else 0 */
-INLINE vec passed(vec by, vec shown) {
-  return (vec)((__typeof__(shown > shown))by & (shown > (vec){0}));
+/* The factor of each channel and what is added to it. */
+static void affine_channels(const real *w, const real *b, const real *inv_std, real *scale,
+                            real *shift, i64 c) {
+  for (i64 k = 0; k < c; k++) {
+    scale[k] = w ? inv_std[k] * w[k] : inv_std[k];
+    shift[k] = b ? b[k] : 0;
+  }
 }
 
 /* dx = scale (g - centre - (x - mean) slope) of x (rows, c), where c fills whole vectors. g: NULL for dy

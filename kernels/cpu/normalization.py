@@ -18,11 +18,11 @@ def batch_norm(x, w, b, running_mean, running_var, momentum, eps, training):
         native.call("batch_norm_training", *arrays, *running, n, c, s, momentum, eps)
     elif training:
         work, parts = columns.workspace(n, c)
-        options = n, c, parts, momentum, eps
+        options = memory.empty(2 * c, x.dtype), n, c, parts, momentum, eps
         native.call("batch_norm_columns_training", *arrays, *running, work, *options)
     else:
-        running = map(readable, running)
-        native.call("batch_norm", *arrays, *running, n, c, s, eps)
+        options = memory.empty(2 * c, x.dtype), n, c, s, eps
+        native.call("batch_norm", *arrays, *map(readable, running), *options)
     return y, mean, inv_std
 
 
