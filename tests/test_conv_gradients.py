@@ -129,6 +129,8 @@ def test_transposed_convolutions_of_any_stride_agree_with_the_reference(
         ((1, 16, 80, 65), (6, 16, 1, 1), (1, 1), (0, 0), "chunks"),
         ((1, 20, 104, 101), (21, 20, 2, 2), (1, 1), (1, 2), "chunks"),
         ((1, 3, 201, 206), (17, 3, 7, 7), (2, 2), (3, 3), "chunks"),
+        ((1, 3, 201, 206), (48, 3, 7, 7), (2, 2), (3, 3), "chunks turned"),
+        ((5, 3, 43, 45), (32, 3, 3, 3), (1, 1), (0, 1), "chunks turned"),
         ((9, 80, 14, 13), (70, 80, 1, 1), (2, 2), (0, 0), "images"),  # of which strips have many
         ((2, 40, 31, 29), (33, 40, 3, 3), (2, 2), (1, 1), "padded"),
         ((2, 41, 9, 13), (3, 41, 1, 5), (1, 1), (0, 2), "padded images"),
@@ -140,9 +142,9 @@ def test_gradients_of_weights_agree_with_the_reference_however_they_are_cut(
     monkeypatch, order, shape, weights, stride, padding, expected
 ):
     cpu = pytest.importorskip("flambeau.kernels.cpu")
-    from flambeau.kernels.cpu import conv_algorithm, conv_gradient
+    from flambeau.kernels.cpu import conv_algorithm, conv_weight
 
-    plan, cuts, before = conv_gradient.plan, set(), kernels.get_num_threads()
+    plan, cuts, before = conv_weight.plan, set(), kernels.get_num_threads()
 
     def planned(*options):
         made = plan(*options)
@@ -150,12 +152,13 @@ def test_gradients_of_weights_agree_with_the_reference_however_they_are_cut(
             kinds = (
                 "padded" * options[-1],
                 "chunks" * (made.chunks > 1),
+                "turned" * made.turned,
                 "images" * (made.images > 1),
             )
             cuts.add(" ".join(kind for kind in kinds if kind) or "parts")
         return made
 
-    monkeypatch.setattr(conv_gradient, "plan", planned)
+    monkeypatch.setattr(conv_weight, "plan", planned)
     x, w, options = draw(*shape), draw(*weights), (stride, padding, (1, 1), 1)
     dy, exact, found = reference.conv2d(x, w, None, *options), np.ones_like(w, "f8"), []
     arrays = x.astype("f8"), dy.astype("f8"), w.astype("f8")

@@ -11,9 +11,10 @@ from flambeau.kernels.cpu import (
     columns,
     conv_algorithm,
     conv_depthwise,
-    conv_gradient,
     conv_last,
     conv_patches,
+    conv_transposed,
+    conv_weight,
     elementwise,
     memory,
     native,
@@ -40,11 +41,11 @@ __all__ = [
 def transposed(x, w, b, other, size, stride, padding, dilation, groups):
     """The transposed convolution, an image of the given size, + other, which may be None."""
     options = stride, padding, dilation, groups
-    here = not conv_depthwise.takes(w.shape, groups) and conv_gradient.takes(x, w, groups)
+    here = not conv_depthwise.takes(w.shape, groups) and conv_transposed.takes(x, w, groups)
     if other is not None and not (here and stride == (1, 1) and x.size):
         return elementwise.add([transposed(x, w, b, None, size, *options), other])
     if here:
-        return conv_gradient.transposed(x, w, b, other, size, *options)
+        return conv_transposed.transposed(x, w, b, other, size, *options)
     if b is None and conv_depthwise.gradient_takes_last(x, w, groups) and min(size) > 0:
         return conv_depthwise.input_gradient_last(x, w, size, stride, padding, dilation)
     x, w = contiguous(x), contiguous(w)
@@ -63,7 +64,7 @@ def add_weight_gradient(x, dy, dw, stride, padding, dilation, groups):
     if x.size == 0 or dy.size == 0:
         return
     if x.dtype == np.float32 and groups == 1:
-        conv_gradient.add_weight_gradient(x, dy, dw, stride, padding, dilation)
+        conv_weight.add_weight_gradient(x, dy, dw, stride, padding, dilation)
         return
     if conv_depthwise.gradient_takes_last(x, dw, groups):
         conv_depthwise.weight_gradient_last(x, dy, dw, stride, padding, dilation)

@@ -172,21 +172,74 @@ static void part_product(const struct conv_last *s, const struct cut *cut,
   }
 }
 
+/* The sums of strips from `first` to `last` the other way round: of what the taps read a number goes with
+   each vector of results. sums: (rows of taps, panels of results, numbers of a row of taps, PANEL) */
+static void turned_product(const struct conv_last *s, const struct cut *cut, i64 first, i64 last,
+                           const real *x, const real *dy, real *copy, real *right, real *sums) {
+  i64 panels = pieces(s->k, PANEL), tiles = s->p * panels * pieces(cut->width, TILE_ROWS);
+  for (i64 i = first; i < last; i++) {
+    struct strip t = strip_of(s, i), next = strip_of(s, min_i64(i + 1, last - 1));
+    struct pixels gradient = gradient_pixels(s, &t, dy, 0);
+    struct fetching fetching = {{gradient_pixels(s, &next, dy, 0)}, {pieces(s->k, LINE), 1}};
+    fetching.end[0] = fetching.from[0].lines * fetching.each[0];
+    fetching.shares = max_i64(1, tiles / fetching.end[0]);
+    fetching.pixels[0] = pieces(fetching.from[0].columns, fetching.shares);
+    i64 size = right_numbers(count_of(&gradient));
+    read_strip(s, x, &t, copy);
+    pack_pixels(&gradient, s->k, right);
+    for (i64 part = 0; part < s->p * panels; part++) {
+      i64 panel = part % panels, vectors = min_i64(pieces(s->k - panel * PANEL, LANES), 2);
+      struct pixels taps = {1, t.lines, t.columns, t.x + part / panels * s->step_h * t.x_row,
+                            0, s->stride_h * t.x_row, s->stride_w * t.x_column};
+      struct pixels results = {1, t.lines, t.columns, right + panel * size,
+                               0, t.columns * PANEL, PANEL};
+      struct runs runs = runs_of(&taps, &results);
+      real *to = sums + part * cut->width * PANEL;
+      struct heights heights = heights_from(cut->width, 0);
+      for (const real *end = taps.at + cut->width; runs.left < end;) {
+        i64 rows = next_height(&heights);
+        outer_tile(rows, vectors, &runs, next_stream(&fetching), i > first, to, PANEL);
+        runs.left += rows, to += rows * PANEL;
+      }
+    }
+  }
+}
+
+/* dw (k, c, p, q) += the chunks' turned sums, in their order. */
+static void add_turned(const struct conv_last *s, const struct cut *cut, i64 chunks,
+                       const real *sums, real *dw) {
+  i64 panels = pieces(s->k, PANEL), taps = s->p * s->q, size = panels * s->p * cut->width * PANEL;
+#pragma omp for schedule(static)
+  for (i64 panel = 0; panel < panels; panel++)
+    for (i64 i = 0; i < s->p * cut->width; i++) {
+      i64 p = i / cut->width, q = i % cut->width / s->c, c = i % s->c;
+      const real *from = sums + ((p * panels + panel) * cut->width + i % cut->width) * PANEL;
+      real *to = dw + (panel * PANEL * s->c + c) * taps + p * s->q + q;
+      for (i64 l = 0; l < min_i64(PANEL, s->k - panel * PANEL); l++) {
+        real sum = from[l];
+        for (i64 j = 1; j < chunks; j++) sum += from[l + j * size];
+        to[l * s->c * taps] += sum;
+      }
+    }
+}
+
 /* dw += Σ dy x        dy channels-last, one group
    The strips are cut into chunks, whose number does not depend on that of the threads, with sums
    of their own; the products of a strip into parts, the groups of results into `down`, the panels into
    `across`, and s->panels are packed at a time. No chunks: 1 x 1 taps and whole vectors of channels,
-   the sums are dw itself. images: so many make a strip, of which more than one are whole.
+   the sums are dw itself. turned: results are the vectors' lanes, of which k fills whole ones; there are
+   chunks, and no parts. images: so many make a strip, of which more than one are whole.
    work: the sums, APART numbers, and `each` numbers for each thread, of which `strip` are for a strip
    that is copied, `lefts` for the packed gradient. */
 void KERNEL(conv_weight)(const real *x, const real *dy, real *dw, const i64 *shape, i64 down,
-                         i64 across, i64 chunks, i64 images, i64 strip, i64 lefts, i64 each,
-                         real *work) {
+                         i64 across, i64 chunks, i64 turned, i64 images, i64 strip, i64 lefts,
+                         i64 each, real *work) {
   const struct conv_last *s = (const struct conv_last *)shape;
   i64 strips = pieces(s->n, images) * pieces(s->grid_h, s->lines) * pieces(s->grid_w, s->columns);
   struct cut cut = cut_of(s, chunks == 0);
   struct parts parts = {down * across, down, across};
   i64 size = cut.taps * cut.panels * s->k * PANEL, some = max_i64(chunks, 1);
+  if (turned) size = s->p * pieces(s->k, PANEL) * cut.width * PANEL;
   struct queues queues;
   fill_queues(&queues, s->threads, some * parts.all);
 #pragma omp parallel num_threads(s->threads)
@@ -197,9 +250,15 @@ void KERNEL(conv_weight)(const real *x, const real *dy, real *dw, const i64 *sha
       i64 chunk = task / parts.all, first = strips * chunk / some, last = strips * (chunk + 1) / some;
       struct section part = section_of(s, &cut, &parts, task % parts.all);
       real *sums = chunks ? work + chunk * size : dw;
-      part_product(s, &cut, &part, images, first, last, !chunks, x, dy, copy, left, right, sums);
+      if (turned)
+        turned_product(s, &cut, first, last, x, dy, copy, right, sums);
+      else
+        part_product(s, &cut, &part, images, first, last, !chunks, x, dy, copy, left, right, sums);
     }
 #pragma omp barrier
-    if (chunks) add_sums(s, &cut, chunks, work, dw);
+    if (turned)
+      add_turned(s, &cut, chunks, work, dw);
+    else if (chunks)
+      add_sums(s, &cut, chunks, work, dw);
   }
 }
