@@ -72,7 +72,7 @@ INLINE void tile_of(const i64 rows, const i64 vectors, i64 depth, const real *a,
   if (start.add) start.bias = start.across = NULL;
   const real *place = c;
   i64 waiting = rows;
-  for (; waiting > depth / STEPS; waiting--, place += pitch) FETCH_VECTORS(place, vectors, 1);
+  for (; waiting > depth / STEPS; waiting--, place += pitch) fetch_to_write(place, vectors);
   vec sum[TILE_ROWS][2];
 #pragma GCC unroll 16
   for (i64 i = 0; i < rows; i++) {
@@ -84,7 +84,7 @@ INLINE void tile_of(const i64 rows, const i64 vectors, i64 depth, const real *a,
   }
   for (; depth >= STEPS; depth -= STEPS) {
     fetch(next, TILE_COLUMNS);
-    FETCH_VECTORS(place, vectors, 1);
+    fetch_to_write(place, vectors);
     if (--waiting > 0) place += pitch;
     tile_steps(rows, vectors, STEPS, a, b, sum);
     a += STEPS * LEFT_PITCH, b += STEPS * TILE_COLUMNS, next += TILE_COLUMNS;

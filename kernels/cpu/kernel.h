@@ -62,10 +62,15 @@ INLINE vec broadcast(real v) { return v - (vec){0}; }
    have to take back. */
 enum { APART = 16384 };
 
-/* Fetch the lines where so many vectors stand, to read or (`write`, a constant) to write them. */
-#define FETCH_VECTORS(p, vectors, write)                              \
-  for (int b_ = 0; b_ < (int)(vectors) * VECTOR_BYTES; b_ += 64)      \
-  __builtin_prefetch((const char *)(p) + b_, write)
+/* Fetch the lines where so many vectors stand, to read them or to write to them. */
+INLINE void fetch_to_read(const real *p, const int vectors) {
+#pragma GCC unroll 8
+  for (int i = 0; i < vectors * VECTOR_BYTES; i += 64) __builtin_prefetch((const char *)p + i, 0);
+}
+INLINE void fetch_to_write(const real *p, const int vectors) {
+#pragma GCC unroll 8
+  for (int i = 0; i < vectors * VECTOR_BYTES; i += 64) __builtin_prefetch((const char *)p + i, 1);
+}
 
 INLINE i64 min_i64(i64 a, i64 b) { return a < b ? a : b; }
 INLINE i64 max_i64(i64 a, i64 b) { return a > b ? a : b; }

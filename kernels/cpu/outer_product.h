@@ -64,7 +64,7 @@ INLINE void outer_rows(const int rows, const int vectors, struct runs r, struct 
   vec sum[TILE_ROWS][2];
   const real *place = to;
   i64 waiting = rows, turns = r.lines * (r.columns / STEPS);
-  for (; waiting > turns; waiting--, place += pitch) FETCH_VECTORS(place, vectors, 1);
+  for (; waiting > turns; waiting--, place += pitch) fetch_to_write(place, vectors);
 #pragma GCC unroll 16
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
@@ -75,7 +75,7 @@ INLINE void outer_rows(const int rows, const int vectors, struct runs r, struct 
     for (; t >= STEPS; t -= STEPS) {
       __builtin_prefetch(next.at, 0, 2);
       if (--next.count > 0) next.at += next.step;
-      FETCH_VECTORS(place, vectors, 1);
+      fetch_to_write(place, vectors);
       if (--waiting > 0) place += pitch;
 #pragma GCC unroll 8
       for (int u = 0; u < STEPS; u++, left += r.left_step, right += r.right_step)
@@ -233,7 +233,7 @@ static void pack_pixels(const struct pixels *p, i64 width, real *to) {
       for (i64 c = 0; c < width; c += PANEL, into += size, at += PANEL)
         if (c + LANES < width)
           for (i64 i = 0; i < count; i++) {
-            FETCH_VECTORS(at + (i + PIXELS_AT_ONCE) * p->step, 2, 0);
+            fetch_to_read(at + (i + PIXELS_AT_ONCE) * p->step, 2);
             store(into + i * PANEL, load(at + i * p->step));
             store(into + i * PANEL + LANES, load(at + i * p->step + LANES));
           }

@@ -149,8 +149,8 @@ struct targets {
 };
 
 INLINE void fetch_targets(struct targets *p, const int vectors, i64 pitch) {
-  FETCH_VECTORS(p->other, vectors, 0);
-  FETCH_VECTORS(p->next, vectors, 1);
+  fetch_to_read(p->other, vectors);
+  fetch_to_write(p->next, vectors);
   if (--p->rows > 0) p->other += pitch, p->next += pitch;
 }
 

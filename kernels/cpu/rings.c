@@ -170,7 +170,7 @@ INLINE void line_of_ring(const int taps, const int stride, i64 windows, i64 vect
   i64 count = run_of(windows);
   for (i64 j = 0; j < windows; j += count) {
     i64 first = min_i64(j, windows - count);
-    for (i64 i = 0; i < count; i++) FETCH_VECTORS(y + (first + i) * pitch, vectors, 1);
+    for (i64 i = 0; i < count; i++) fetch_to_write(y + (first + i) * pitch, vectors);
     for (i64 v = 0; v < vectors * LANES; v += LANES) {
       i64 place = first * stride * PANEL + v;
       struct finish here = finish_at(finish, v, 0);
