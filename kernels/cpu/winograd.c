@@ -78,7 +78,7 @@ static void blocks_by_thread(const struct winograd *s, const real *x, const real
     i64 first = all * block / blocks, ahead = all * (block + 1) / blocks, count = ahead - first;
     struct coming coming = {.x = x, .tile = ahead, .till = min_i64(all, ahead + count)};
     for (i64 t = 0; t < count && block != made; t++)
-      input(s, x, first + t, values + t * s->line, sums);
+      input(s, x, first + t, values + t * s->line);
     made = block;
     for (i64 p = from; p < till; p += s->panels)
       panels_of(s, values, w, sums, first, count, p, min_i64(till, p + s->panels), y, finish,
@@ -99,7 +99,7 @@ static void blocks_shared(const struct winograd *s, const real *x, const real *w
 #pragma omp single nowait
     fill_queues(&queues, s->threads, pieces(panels, s->panels));
 #pragma omp for schedule(static)
-    for (i64 t = 0; t < count; t++) input(s, x, first + t, values + t * s->line, sums);
+    for (i64 t = 0; t < count; t++) input(s, x, first + t, values + t * s->line);
     while ((task = next_task(&queues, &ended)) >= 0) {
       i64 p = task * s->panels;
       panels_of(s, values, w, sums, first, count, p, min_i64(panels, p + s->panels), y, finish,

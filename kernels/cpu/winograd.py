@@ -65,7 +65,7 @@ def plan(m, shape, strides, k, grid, padding, pooled, threads):
     tiles, panels, parted = block(m, n * down * across, c, k, threads)
     points, line = (m + 2) ** 2, c + SPREAD
     point = tiles * line + SPREAD
-    values, sums = points * point, memory.apart(points * max(panels * tiles * width, c))
+    values, sums = points * point, memory.apart(points * panels * tiles * width)
     image, _, row, column = strides
     sizes = [n, c, h, w, k, *grid, *padding, image, row, column, m, down, across]
     sizes += [tiles, panels, parted, line, point, threads, values, sums, *(pooled or (0, 0)), k]
@@ -128,7 +128,7 @@ def weight_plan(m, shape, strides, k, grid, padding, threads):
     block = points * (panels * (count + 1) * width + groups * (count * pitch + width))
     block += memory.APART
     parts, alone = max(1, min(groups, pieces(TASKS * threads, panels))), chunks >= threads
-    own = points * (TOGETHER * weights.tile_rows() * width + max(c, k)) + memory.APART
+    own = points * TOGETHER * weights.tile_rows() * width + memory.APART
     taps = 9 * c * k * chunks if chunks > 1 else 0
     held = threads if alone else min(chunks * blocks, 2)
     work = taps + held * block + threads * own

@@ -31,21 +31,26 @@ INLINE struct spot spot_of(const struct winograd *s, i64 tile) {
                        within % s->across * s->m};
 }
 
-/* The inputs of a tile at the border, with zeros outside of the image: (points, points, c). */
-static void copy_tile(const struct winograd *s, const real *x, i64 top, i64 left, i64 points,
-                      real *to) {
-  for (i64 i = top; i < top + points; i++)
-    for (i64 j = left; j < left + points; j++, to += s->c)
-      if (i < 0 || j < 0 || i >= s->h || j >= s->w)
-        memset(to, 0, s->c * sizeof(real));
-      else
-        memcpy(to, x + i * s->x_row + j * s->x_column, s->c * sizeof(real));
+/* Which rows and columns of a tile are there, a bit each; those outside of the image are 0. */
+struct inside {
+  unsigned rows, columns;
+};
+
+/* Of `points` from `first` on, those of `size`. */
+INLINE unsigned bits_inside(i64 first, i64 points, i64 size) {
+  unsigned low = (1u << max_i64(-first, 0)) - 1, all = (1u << points) - 1;
+  return all >> max_i64(first + points - size, 0) & ~low;
+}
+
+INLINE int is_inside(struct inside part, int i, int j) {
+  return part.rows >> i & part.columns >> j & 1;
 }
 
 /* The points of one vector of a tile's inputs, `apart` from each other; what the next tile reads
    of these channels is fetched. The compiler would compute all addresses before the loop over the
    channels, and spill them: it must not see through the pointers. */
-INLINE void input_vector(const int m, const real *from, i64 row, i64 column, i64 apart, real *to) {
+INLINE void input_vector(const int m, const int whole, struct inside part, const real *from,
+                         i64 row, i64 column, i64 apart, real *to) {
   const int points = m + 2;
   vec line[MOST_POINTS], half[MOST_POINTS * MOST_POINTS];
 #pragma GCC unroll 8
@@ -53,7 +58,7 @@ INLINE void input_vector(const int m, const real *from, i64 row, i64 column, i64
     const real *at = from;
 #pragma GCC unroll 8
     for (int i = 0; i < points; i++, at += row) {
-      line[i] = load(at);
+      line[i] = whole || is_inside(part, i, j) ? load(at) : (vec){0};
       if (j < m) __builtin_prefetch(at + points * column);
     }
     points_of_input(m, line, 1, half + j, points);
@@ -69,22 +74,32 @@ INLINE void input_vector(const int m, const real *from, i64 row, i64 column, i64
   }
 }
 
-/* The points of a tile's inputs; border: scratch memory for a tile. */
-INLINE void input_of(const int m, const struct winograd *s, const real *x, i64 tile, real *values,
-                     real *border) {
-  const int points = m + 2;
+/* What a tile reads begins at `from`; whole: all of it is in the image. */
+struct reading {
+  const real *from;
+  int whole;
+  struct inside part;
+};
+
+INLINE struct reading reading_of(const int m, const struct winograd *s, const real *x, i64 tile) {
   struct spot spot = spot_of(s, tile);
-  i64 top = spot.i - s->pad_h, left = spot.j - s->pad_w, row = s->x_row, column = s->x_column;
-  x += spot.image * s->x_image;
-  const real *from = x + top * row + left * column;
-  i64 channels = s->c, apart = s->point;
-  if (top < 0 || left < 0 || top + points > s->h || left + points > s->w) {
-    copy_tile(s, x, top, left, points, border);
-    from = border, column = channels, row = points * channels;
-  }
-  for (i64 next = 0; next < channels; next += LANES) {
-    i64 c = min_i64(next, channels - LANES); /* the last vector may overlap the one before */
-    input_vector(m, from + c, row, column, apart, values + c);
+  i64 top = spot.i - s->pad_h, left = spot.j - s->pad_w;
+  struct inside part = {bits_inside(top, m + 2, s->h), bits_inside(left, m + 2, s->w)};
+  int whole = part.rows == (1u << (m + 2)) - 1 && part.columns == part.rows;
+  const real *from = x + spot.image * s->x_image + top * s->x_row + left * s->x_column;
+  return (struct reading){from, whole, part};
+}
+
+/* The points of a tile's inputs. */
+INLINE void input_of(const int m, const struct winograd *s, const real *x, i64 tile, real *values) {
+  struct reading at = reading_of(m, s, x, tile);
+  i64 row = s->x_row, column = s->x_column;
+  for (i64 next = 0; next < s->c; next += LANES) {
+    i64 c = min_i64(next, s->c - LANES); /* the last vector may overlap the one before */
+    if (at.whole)
+      input_vector(m, 1, at.part, at.from + c, row, column, s->point, values + c);
+    else
+      input_vector(m, 0, at.part, at.from + c, row, column, s->point, values + c);
   }
 }
 
@@ -177,11 +192,11 @@ INLINE void output_of(const int m, const struct winograd *s, const real *sums, i
   }
 }
 
-static void input(const struct winograd *s, const real *x, i64 tile, real *values, real *border) {
+static void input(const struct winograd *s, const real *x, i64 tile, real *values) {
   switch (s->m) {
-    case 2: input_of(2, s, x, tile, values, border); return;
-    case 4: input_of(4, s, x, tile, values, border); return;
-    default: input_of(6, s, x, tile, values, border); return;
+    case 2: input_of(2, s, x, tile, values); return;
+    case 4: input_of(4, s, x, tile, values); return;
+    default: input_of(6, s, x, tile, values); return;
   }
 }
 

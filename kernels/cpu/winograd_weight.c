@@ -36,30 +36,27 @@ INLINE void fetch_place(const int points, const real *to, i64 apart) {
   for (int i = 0; i < points * points; i++, to += apart) __builtin_prefetch(to, 1);
 }
 
-/* The points of a tile's inputs to (panels, points, tiles, PANEL), from its place there on; border:
-   scratch memory for a tile. */
+/* The points of a tile's inputs to (panels, points, tiles, PANEL), from its place there on. */
 INLINE void right_of(const int m, const struct winograd *s, const struct factors *f, const real *x,
-                     i64 tile, real *to, real *border) {
-  const int points = m + 2;
-  struct spot spot = spot_of(s, tile);
-  i64 top = spot.i - s->pad_h, left = spot.j - s->pad_w, row = s->x_row, column = s->x_column;
-  const real *from = x + spot.image * s->x_image + top * row + left * column;
-  if (top < 0 || left < 0 || top + points > s->h || left + points > s->w) {
-    copy_tile(s, x + spot.image * s->x_image, top, left, points, border);
-    from = border, column = s->c, row = points * column;
-  }
+                     i64 tile, real *to) {
+  struct reading at = reading_of(m, s, x, tile);
+  i64 row = s->x_row, column = s->x_column;
   for (i64 v = 0; v < pieces(s->c, LANES); v++) {
+    const real *from = at.from + channel_of(v, s->c);
+    real *place = to + v / 2 * f->right + v % 2 * LANES;
     if (v % 2 * LANES % LINE == 0) /* else it is in the line of the vector before */
-      fetch_place(points, to + v / 2 * f->right + PANEL + v % 2 * LANES, f->right_point);
-    input_vector(m, from + channel_of(v, s->c), row, column, f->right_point,
-                 to + v / 2 * f->right + v % 2 * LANES);
+      fetch_place(m + 2, place + PANEL, f->right_point);
+    if (at.whole)
+      input_vector(m, 1, at.part, from, row, column, f->right_point, place);
+    else
+      input_vector(m, 0, at.part, from, row, column, f->right_point, place);
   }
 }
 
 /* The points of one vector of a tile of dy, `apart` from each other; what the next tile reads of
    these results is fetched. */
-INLINE void gradient_vector(const int m, const real *from, i64 row, i64 column, i64 apart,
-                            real *to) {
+INLINE void gradient_vector(const int m, const int whole, struct inside part, const real *from,
+                            i64 row, i64 column, i64 apart, real *to) {
   const int points = m + 2;
   vec line[MOST_POINTS], half[MOST_POINTS * MOST_RESULTS];
 #pragma GCC unroll 6
@@ -67,7 +64,7 @@ INLINE void gradient_vector(const int m, const real *from, i64 row, i64 column, 
     const real *at = from;
 #pragma GCC unroll 6
     for (int i = 0; i < m; i++, at += row) {
-      line[i] = load(at);
+      line[i] = whole || is_inside(part, i, j) ? load(at) : (vec){0};
       __builtin_prefetch(at + m * column);
     }
     points_of_results(m, line, 1, half + j, m);
@@ -83,43 +80,32 @@ INLINE void gradient_vector(const int m, const real *from, i64 row, i64 column, 
   }
 }
 
-/* A tile of dy at the end of the grid, with zeros beyond: (m, m, k). */
-static void copy_gradient(const struct winograd *s, const real *dy, i64 rows, i64 columns,
-                          real *to) {
-  for (i64 i = 0; i < s->m; i++)
-    for (i64 j = 0; j < s->m; j++, to += s->k)
-      if (i < rows && j < columns)
-        memcpy(to, dy + (i * s->grid_w + j) * s->k, s->k * sizeof(real));
-      else
-        memset(to, 0, s->k * sizeof(real));
-}
-
 /* The points of a tile of dy, zero outside of the grid, to (groups, points, tiles, LEFT_PITCH). */
 INLINE void left_of(const int m, const struct winograd *s, const struct factors *f, const real *dy,
-                    i64 tile, real *to, real *border) {
+                    i64 tile, real *to) {
   struct spot spot = spot_of(s, tile);
-  i64 rows = s->grid_h - spot.i, columns = s->grid_w - spot.j;
+  struct inside part = {bits_inside(spot.i, m, s->grid_h), bits_inside(spot.j, m, s->grid_w)};
+  int whole = spot.i + m <= s->grid_h && spot.j + m <= s->grid_w;
   i64 column = s->k, row = s->grid_w * column;
   const real *from = dy + ((spot.image * s->grid_h + spot.i) * s->grid_w + spot.j) * s->k;
-  if (rows < m || columns < m) {
-    copy_gradient(s, from, rows, columns, border);
-    from = border, row = m * column;
-  }
   for (i64 g = 0; g < pieces(s->k, TILE_ROWS); g++, to += f->left) {
     fetch_place(m + 2, to + LEFT_PITCH, f->left_point);
     for (i64 l = 0; l < LEFT_PITCH; l += LANES)
-      gradient_vector(m, from + left_row(s, g) + l, row, column, f->left_point, to + l);
+      if (whole)
+        gradient_vector(m, 1, part, from + left_row(s, g) + l, row, column, f->left_point, to + l);
+      else
+        gradient_vector(m, 0, part, from + left_row(s, g) + l, row, column, f->left_point, to + l);
   }
 }
 
 /* Tile t of a block to its place in both factors. */
 static void pack_tile(const struct winograd *s, const struct factors *f, const real *x,
-                      const real *dy, i64 first, i64 t, real *right, real *left, real *border) {
+                      const real *dy, i64 first, i64 t, real *right, real *left) {
   right += t * PANEL, left += t * LEFT_PITCH;
 #define CASE(m)                                          \
   case m:                                                \
-    right_of(m, s, f, x, first + t, right, border);      \
-    left_of(m, s, f, dy, first + t, left, border);       \
+    right_of(m, s, f, x, first + t, right);              \
+    left_of(m, s, f, dy, first + t, left);               \
     return;
   switch (s->m) { CASE(2) CASE(4) CASE(6) }
 #undef CASE
@@ -209,11 +195,6 @@ static void add_part(const struct winograd *s, const struct factors *f, i64 coun
   }
 }
 
-/* What a thread works in: the sums of some groups, and a tile of the border. */
-struct scratch {
-  real *sums, *border;
-};
-
 /* The tiles of a block, and where its taps are added to. */
 struct block {
   i64 first, count;
@@ -237,16 +218,16 @@ static struct block block_of(const struct winograd *s, const struct cutting *cut
 /* Each thread takes chunks, and packs and multiplies their blocks alone. */
 static void chunks_by_thread(const struct winograd *s, const struct factors *f,
                              const struct cutting *cut, struct queues *queues, const real *x,
-                             const real *dy, real *memory, const struct scratch *mine) {
+                             const real *dy, real *memory, real *sums) {
   i64 panels = pieces(s->c, PANEL);
   real *right = memory, *left = right + panels * f->right;
   for (i64 chunk, ended = 0; (chunk = next_task(queues, &ended)) >= 0;)
     for (i64 i = chunk * cut->blocks; i < (chunk + 1) * cut->blocks; i++) {
       struct block b = block_of(s, cut, i);
       for (i64 t = 0; t < b.count; t++)
-        pack_tile(s, f, x, dy, b.first, t, right, left, mine->border);
+        pack_tile(s, f, x, dy, b.first, t, right, left);
       for (i64 panel = 0; panel < panels; panel++)
-        add_part(s, f, b.count, 0, 1, panel, left, right, mine->sums, b.to);
+        add_part(s, f, b.count, 0, 1, panel, left, right, sums, b.to);
     }
 }
 
@@ -254,8 +235,7 @@ static void chunks_by_thread(const struct winograd *s, const struct factors *f,
    that has no products left packs tiles of the next. memory: two blocks' factors. */
 static void threads_share(const struct winograd *s, const struct factors *f,
                           const struct cutting *cut, i64 parts, struct queues *queues,
-                          const real *x, const real *dy, real *memory,
-                          const struct scratch *mine) {
+                          const real *x, const real *dy, real *memory, real *sums) {
   i64 blocks = cut->chunks * cut->blocks, panels = pieces(s->c, PANEL), lefts = panels * f->right;
   i64 size = lefts + pieces(s->k, TILE_ROWS) * f->left;
   struct block now = {0}, next;
@@ -270,9 +250,9 @@ static void threads_share(const struct winograd *s, const struct factors *f,
     }
     while ((task = next_task(&queues[0], &ended[0])) >= 0)
       add_part(s, f, now.count, task % parts, parts, task / parts, before + lefts, before,
-               mine->sums, now.to);
+               sums, now.to);
     while ((task = next_task(&queues[1], &ended[1])) >= 0)
-      pack_tile(s, f, x, dy, next.first, task, here, here + lefts, mine->border);
+      pack_tile(s, f, x, dy, next.first, task, here, here + lefts);
 #pragma omp barrier
   }
 }
@@ -291,7 +271,7 @@ static void add_chunks(const struct cutting *cut, i64 size, real *dw) {
    chunks, blocks: of the tiles, and of each chunk; they do not depend on the number of threads.
    alone: each thread takes whole chunks, or else all share each block, cut into `parts`.
    work: the chunks' taps where there are several, a block's factors for each thread or else those of
-   at most two blocks, and sums and a tile of the border for each thread. */
+   at most two blocks, and sums for each thread. */
 void KERNEL(winograd_weight)(const real *x, const real *dy, real *dw, const i64 *shape, i64 parts,
                              i64 chunks, i64 blocks, i64 alone, real *work) {
   const struct winograd *s = (const struct winograd *)shape;
@@ -300,20 +280,20 @@ void KERNEL(winograd_weight)(const real *x, const real *dy, real *dw, const i64 
   i64 points = (s->m + 2) * (s->m + 2), size = s->k * s->c * 9;
   i64 taps = chunks > 1 ? chunks * size : 0, held = alone ? s->threads : min_i64(chunks * blocks, 2);
   i64 block = pieces(s->c, PANEL) * f.right + pieces(s->k, TILE_ROWS) * f.left + APART;
-  i64 most = points * max_i64(s->c, s->k) + APART, sums = TOGETHER * points * SUMS;
+  i64 sums = TOGETHER * points * SUMS + APART;
   real *memory = work + taps, *own = memory + held * block;
   struct queues queues[2];
   fill_queues(&queues[0], s->threads, chunks);
 #pragma omp parallel num_threads(s->threads)
   {
     i64 id = omp_get_thread_num();
-    struct scratch mine = {own + id * (sums + most), own + id * (sums + most) + sums};
+    real *mine = own + id * sums;
 #pragma omp for schedule(static)
     for (i64 i = 0; i < taps; i++) work[i] = 0;
     if (alone)
-      chunks_by_thread(s, &f, &cut, queues, x, dy, memory + id * block, &mine);
+      chunks_by_thread(s, &f, &cut, queues, x, dy, memory + id * block, mine);
     else
-      threads_share(s, &f, &cut, parts, queues, x, dy, memory, &mine);
+      threads_share(s, &f, &cut, parts, queues, x, dy, memory, mine);
 #pragma omp barrier
     if (taps) add_chunks(&cut, size, dw);
   }
