@@ -190,3 +190,39 @@ def test_errors_name_the_layer():
     graph = nngraph.Graph(x, nn.Tanh()(nn.ReLU()(nn.BatchNorm2d(4)(x) + nn.Conv2d(4, 4, 3)(x))))
     with pytest.raises(ValueError, match="what is added must have the shape of y"):
         graph(np.ones((2, 4, 5, 5), "f4"))
+
+
+@pytest.mark.parametrize("c", [1, 3, 5, 16, 17, 20, 40, 72, 100, 260, 300])
+@pytest.mark.parametrize("shape", [(2, 3, 5), (3, 31, 29)])
+def test_sums_of_any_number_of_innermost_channels(c, shape):
+    cpu = pytest.importorskip("flambeau.kernels.cpu")
+    n, h, w = shape
+    wide = images((n, c, h, w), 1, "f8", "last") * 2 + np.arange(c)[:, None, None]  # off centre
+    x, dy = wide.astype("f4"), images((n, c, h, w), 2, "f4", "last")
+    weight, bias = np.linspace(1, 2, c, dtype="f4"), np.linspace(0, 1, c, dtype="f4")
+    slope = np.full(max(c, 2), 0.25, "f4")[:c]
+    found = []
+    for package, dtype in ((cpu, "f4"), (reference, "f8")):
+        x, dy, weight, bias, slope = (a.astype(dtype) for a in (x, dy, weight, bias, slope))
+        running = np.zeros(c, dtype), np.ones(c, dtype)
+        y, mean, inv_std = package.batch_norm(x, weight, bias, *running, 0.1, 1e-5, True)
+        dw, db, slopes = (np.zeros(c, dtype) for _ in range(3))
+        options = weight, dw, db, mean, inv_std, True, True
+        dx = package.batch_norm_backward(x, dy, *options)
+        package.prelu_backward(x - x.mean(), dy, slope, slopes, False)
+        found.append((y, mean, inv_std, *running, dx, dw, db, slopes))
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5 * max(1, abs(b).max()))
+
+
+def test_the_statistics_are_right_where_the_first_rows_are_far_from_the_others():
+    cpu = pytest.importorskip("flambeau.kernels.cpu")
+    x = images((4, 32, 40, 40), 3, "f8", "last")
+    x[0, :, 0, :8] = 3e4
+    x[1] += 100
+    running = np.zeros(32, "f4"), np.ones(32, "f4")
+    x = x.astype("f4")
+    _, mean, inv_std = cpu.batch_norm(x, None, None, *running, 0.1, 1e-5, True)
+    exact = x.astype("f8")
+    assert (abs(mean - exact.mean((0, 2, 3))) * inv_std).max() < 1e-6  # of a standard deviation
+    np.testing.assert_allclose(1 / inv_std**2, exact.var((0, 2, 3)), rtol=1e-5)

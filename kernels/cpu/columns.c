@@ -58,7 +58,7 @@ static void distances_of_rows(const real *x, const real *centre, real *sums, rea
   }
 }
 
-enum { PILOTS = 8 }; /* rows whose mean is the first guess at that of all */
+enum { PILOTS = 32 }; /* rows whose mean is the first guess at that of all */
 
 /* The means and the sums of squared distances from them. The squares of ROW_PART rows are of the
    distances from the mean of the rows before; the sums are joined by the formula of Chan, Golub and
