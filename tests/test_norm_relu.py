@@ -226,3 +226,17 @@ def test_the_statistics_are_right_where_the_first_rows_are_far_from_the_others()
     exact = x.astype("f8")
     assert (abs(mean - exact.mean((0, 2, 3))) * inv_std).max() < 1e-6  # of a standard deviation
     np.testing.assert_allclose(1 / inv_std**2, exact.var((0, 2, 3)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("c", [3, 40])
+def test_gradients_that_are_not_finite_count_for_a_slope_only_where_x_is_negative(c):
+    cpu = pytest.importorskip("flambeau.kernels.cpu")
+    x, dy = images((2, c, 5, 7), 1, "f4", "last"), images((2, c, 5, 7), 2, "f4", "last")
+    dy[0, 0, 0, :3] = np.inf, -np.inf, np.nan
+    x[0, 0, 0, :3] = 2, np.inf, 1
+    slope, found = np.full(c, 0.25, "f4"), []
+    for package in cpu, reference:
+        found.append(np.zeros(c, "f4"))
+        package.prelu_backward(x, dy, slope, found[-1], False)
+    np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-5)
+    assert np.isfinite(found[0]).all()

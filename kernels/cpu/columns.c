@@ -17,7 +17,7 @@
 /* sums = Σ (x - centre) and squares = Σ (x - centre)² of so many vectors of columns. */
 INLINE void distances_of_vectors(const int vectors, const real *x, const real *centre, real *sums,
                                  real *squares, i64 rows, i64 step, const int far) {
-  vec first[8], second[8];
+  vec first[WIDEST], second[WIDEST];
 #pragma GCC unroll 8
   for (int v = 0; v < vectors; v++) first[v] = second[v] = (vec){0};
   for (i64 i = 0; i < rows; i++, x += step) {
@@ -114,7 +114,7 @@ struct gradients {
 INLINE void gradient_sums_of_vectors(const int vectors, const int kind, struct gradients p,
                                      real *sums, real *products, i64 rows, i64 step,
                                      const int far) {
-  vec first[8], second[8];
+  vec first[WIDEST], second[WIDEST];
 #pragma GCC unroll 8
   for (int v = 0; v < vectors; v++) first[v] = second[v] = (vec){0};
   for (i64 i = 0; i < rows; i++, p.x += step, p.dy += step) {
@@ -127,8 +127,11 @@ INLINE void gradient_sums_of_vectors(const int vectors, const int kind, struct g
       vec apart = load(p.x + k) - load(p.mean + k), by = load(p.dy + k);
       if (kind == BY_X) by = passed(by, normal(apart, p.scale, p.shift, k));
       if (kind == BY_Y) by = passed(by, load(p.y + k)), put(far, p.g + k, by);
-      if (kind == NEGATIVE) apart = SMALLER((vec){0}, apart);
       first[v] += by;
+      if (kind == NEGATIVE) { /* 0 0, not ∞ 0, where v is above 0 */
+        by = (vec)((lanes_mask)by & ~(lanes_mask)(apart > (vec){0}));
+        apart = SMALLER((vec){0}, apart);
+      }
       MULTIPLY_ADD(second[v], apart, by);
     }
     if (kind == BY_Y) p.y += step, p.g += step;

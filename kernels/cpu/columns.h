@@ -23,22 +23,24 @@ struct span {
   i64 at, vectors;
 };
 
+enum { WIDEST = VECTOR_BYTES == 64 ? 8 : 4 }; /* vectors, with two sums each: half of the registers */
+
 /* The span after another one ({0} for the first) of `count` columns, which fill a vector at least;
    the last one may overlap the one before. No vectors: there is none. */
 INLINE struct span span_after(struct span s, i64 count) {
   const i64 at = s.at + s.vectors * LANES, left = count - at;
   if (left <= 0 || count < LANES) return (struct span){count, 0};
   if (left < LANES) return (struct span){count - LANES, 1};
-  i64 vectors = VECTOR_BYTES == 64 ? 8 : 4; /* two sums for each in half of the registers */
+  i64 vectors = WIDEST;
   while (vectors > left / LANES) vectors /= 2;
   return (struct span){at, vectors};
 }
 
-#define EACH_SPAN(CASE) \
-  CASE(1)               \
-  CASE(2)               \
-  CASE(4)               \
-  CASE(8)
+#if VECTOR_BYTES == 64
+#define EACH_SPAN(CASE) CASE(1) CASE(2) CASE(4) CASE(8)
+#else
+#define EACH_SPAN(CASE) CASE(1) CASE(2) CASE(4)
+#endif
 
 /* totals[k] += Σ x[row, k] over rows `step` numbers apart, for k < count <= COLUMN_BLOCK; far: x comes
    from memory */

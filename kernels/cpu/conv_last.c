@@ -61,10 +61,6 @@ static void copy_row(const struct conv_last *s, const real *x, i64 j, i64 count,
   }
 }
 
-INLINE i64 strip_rows(const struct conv_last *s, const struct strip *t) {
-  return (t->lines - 1) * s->stride_h + (s->p - 1) * s->step_h + 1;
-}
-
 /* Point the strip at what its windows read: in the image, or where it will be copied to. */
 static void point_strip(const struct conv_last *s, const real *x, struct strip *t, real *work) {
   i64 top = t->line * s->stride_h - s->pad_h, left = t->column * s->stride_w - s->pad_w;
@@ -77,22 +73,18 @@ static void point_strip(const struct conv_last *s, const real *x, struct strip *
   }
 }
 
-/* Row r of a strip, copied from the image to where the strip points. */
-static void copy_strip_row(const struct conv_last *s, const real *x, const struct strip *t, i64 r,
-                           real *work) {
-  i64 row = t->line * s->stride_h - s->pad_h + r, left = t->column * s->stride_w - s->pad_w;
-  work += r * t->x_row;
-  x += t->image * s->x_image + t->group * s->c * s->x_channel + row * s->x_row;
-  if (row < 0 || row >= s->h)
-    memset(work, 0, t->x_row * sizeof(real));
-  else
-    copy_row(s, x, left, t->x_row / s->c, work);
-}
-
+/* Point the strip at what its windows read, copied if it must be. */
 static void read_strip(const struct conv_last *s, const real *x, struct strip *t, real *work) {
   point_strip(s, x, t, work);
-  if (s->copies)
-    for (i64 r = 0; r < strip_rows(s, t); r++) copy_strip_row(s, x, t, r, work);
+  if (!s->copies) return;
+  i64 rows = (t->lines - 1) * s->stride_h + (s->p - 1) * s->step_h + 1;
+  i64 top = t->line * s->stride_h - s->pad_h, left = t->column * s->stride_w - s->pad_w;
+  x += t->image * s->x_image + t->group * s->c * s->x_channel;
+  for (i64 row = top; row < top + rows; row++, work += t->x_row)
+    if (row < 0 || row >= s->h)
+      memset(work, 0, t->x_row * sizeof(real));
+    else
+      copy_row(s, x + row * s->x_row, left, t->x_row / s->c, work);
 }
 
 /* to[i] = from[i] for at least LANES numbers: whole vectors, the last of which may overlap. */

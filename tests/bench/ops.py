@@ -31,6 +31,7 @@ IMAGES = 8, 64, 56, 56
 CLASSES = 1024, 1000
 WORDS = 64, 64
 NARROW = 8, 24, 56, 56
+PHOTOGRAPHS = 8, 3, 224, 224
 SEGMENTS = 8, 21, 112, 112
 FORMATS = {"contiguous": torch.contiguous_format, "last": torch.channels_last}
 TWICE = "forward", "backward"
@@ -130,6 +131,8 @@ OPS = {
     "conv 3x3, relu, max pool": Op(POOLED, [IMAGES], peer(HALVED).eval(), ("forward",)),
     "conv 3x3 and relu": Op(CONV_RELU, [IMAGES], passes=ALL),
     "conv 3x3/2": Op(nn.Conv2d(64, 64, 3, 2, 1), [IMAGES]),
+    "conv 1x1": Op(nn.Conv2d(64, 256, 1), [IMAGES]),
+    "conv 7x7/2 of photographs": Op(nn.Conv2d(3, 64, 7, 2, 3), [PHOTOGRAPHS]),
     "transposed 4x4/2": Op(nn.ConvTranspose2d(64, 32, 4, 2, 1), [IMAGES]),
     "transposed 2x2/2": Op(nn.ConvTranspose2d(64, 32, 2, 2), [IMAGES]),
     "conv 1d, 3": Op(nn.Conv1d(64, 64, 3, padding=1), [(16, 64, 1024)]),
