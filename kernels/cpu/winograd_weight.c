@@ -113,18 +113,21 @@ static void pack_tile(const struct winograd *s, const struct factors *f, const r
 
 /* to (LANES, 9) += nine vectors, transposed, for the lanes from the first on */
 INLINE void add_columns(const vec *taps, i64 first, real *to) {
-  int whole = 0;
-  for (; whole + LANES <= 9 && first == 0; whole += LANES) {
-    vec rows[LANES];
+  real rows[LANES * 9 + LANES]; /* each stored in pieces, from its end: they reach into the next one */
+#pragma GCC unroll 9
+  for (int t = 9 / LANES * LANES; t >= 0; t -= LANES) {
+    vec piece[LANES];
 #pragma GCC unroll 16
-    for (int t = 0; t < LANES; t++) rows[t] = taps[whole + t];
-    transpose(rows);
+    for (int i = 0; i < LANES; i++) piece[i] = t + i < 9 ? taps[t + i] : (vec){0};
+    transpose(piece);
 #pragma GCC unroll 16
-    for (int l = 0; l < LANES; l++) store(to + l * 9 + whole, load(to + l * 9 + whole) + rows[l]);
+    for (int l = 0; l < LANES; l++) store(rows + l * 9 + t, piece[l]);
   }
-  const real *tap = (const real *)taps;
-  for (i64 l = first; l < LANES; l++)
-    for (int t = whole; t < 9; t++) to[l * 9 + t] += tap[t * LANES + l];
+  if (first == 0)
+#pragma GCC unroll 9
+    for (int i = 0; i < 9 * LANES; i += LANES) store(to + i, load(to + i) + load(rows + i));
+  else
+    for (i64 i = first * 9; i < 9 * LANES; i++) to[i] += rows[i];
 }
 
 enum { TOGETHER = 4, SUMS = TILE_ROWS * PANEL }; /* groups that read a panel's point in turn */
