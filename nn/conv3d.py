@@ -1,5 +1,7 @@
 """Convolutions over volumes: those over images that hold, as channels, all frames in sight."""
 
+import contextlib
+
 from flambeau import kernels
 from flambeau.nn.conv import (
     fill,
@@ -57,9 +59,10 @@ class Conv3d(Module):
     def backward(self, x, dy):
         size = result_size(self, x.shape[2:])
         self.need_gradient(dy, (len(x), self.out_channels, *size))
-        weights = flat(self.weight), flat(self.grad_weight), self.grad_bias
-        arrays = in_sight(self, x, size[0]), frame_by_frame(dy), *weights
-        dx = kernels.of(x).conv2d_backward(*arrays, None, *options(self), self.want_dx)
+        with flat_sum(self.grad_weight) as grad_weight:
+            weights = flat(self.weight), grad_weight, self.grad_bias
+            arrays = in_sight(self, x, size[0]), frame_by_frame(dy), *weights
+            dx = kernels.of(x).conv2d_backward(*arrays, None, *options(self), self.want_dx)
         return None if dx is None else summed(self, dx, None, len(x), x.shape[2])
 
 
@@ -113,8 +116,9 @@ class ConvTranspose3d(Module):
         if self.grad_bias is not None:
             k.channel_scale_backward(dy, dy, None, None, self.grad_bias, False)
         arrays = frame_by_frame(x), in_sight(self, dy, x.shape[2]), flat(self.weight)
-        arrays = *arrays, flat(self.grad_weight), None
-        dx = k.conv_transpose2d_backward(*arrays, *options(self), self.want_dx)
+        with flat_sum(self.grad_weight) as grad_weight:
+            sums = grad_weight, None
+            dx = k.conv_transpose2d_backward(*arrays, *sums, *options(self), self.want_dx)
         return None if dx is None else volumes(dx, len(x), x.shape[2])
 
 
@@ -149,5 +153,14 @@ def volumes(y, n, frames):
 
 
 def flat(w):
-    """w (k, c, r, p, q) as (k, c r, p, q): a view of the same memory; None stays None."""
+    """w (k, c, r, p, q) as (k, c r, p, q), a view where its memory allows; None stays None."""
     return None if w is None else w.reshape(w.shape[0], -1, *w.shape[3:])
+
+
+@contextlib.contextmanager
+def flat_sum(grad):
+    """flat(grad) to add to, which goes back to grad where it is no view of it."""
+    found = flat(grad)
+    yield found
+    if grad is not None and not grad.flags.c_contiguous:
+        kernels.of(grad).assign(grad, found.reshape(grad.shape))

@@ -139,16 +139,17 @@ def test_inputs_are_left_as_they_were(case, device):
     assert all((a == b).all() for a, b in zip(flat(dy), dy_before, strict=True))
 
 
+def strided(a, device):
+    """The array on a device of the tests, as every second one of a transposed view."""
+    if a.dtype.kind != "f" or a.ndim == 0:
+        return move(a, device)
+    wide = np.full((*a.shape[:-1], 2 * a.shape[-1] + 1), 7, a.dtype)
+    wide[..., 1::2] = a
+    return move(np.ascontiguousarray(wide.T), device).T[..., 1::2]
+
+
 @each
 def test_strided_inputs_give_the_same(case, device):
-    def strided(a):
-        if a.dtype.kind != "f" or a.ndim == 0:
-            return move(a, device)
-        wide = np.full((*a.shape[:-1], 2 * a.shape[-1] + 1), 7, a.dtype)
-        wide[..., 1::2] = a
-        wide = np.ascontiguousarray(wide.T)  # on the device a transposed view of every second one
-        return move(wide, device).T[..., 1::2]
-
     module = put(case.make(), device)
     x = case.draw()
     nn.seed(1)
@@ -157,11 +158,35 @@ def test_strided_inputs_give_the_same(case, device):
     dx = module.backward(move(x, device), dy)
     expected = [flat(v) for v in (y, dx, tuple(module.gradients()))]
     module.zero_grad()
-    twisted = spread(strided, x)
+    twisted = spread(lambda a: strided(a, device), x)
     nn.seed(1)
     y = module(twisted)
-    dx = module.backward(twisted, spread(strided, spread(lambda a: kernels.to(a, "cpu"), dy)))
+    dx = module.backward(twisted, spread(lambda a: strided(kernels.to(a, "cpu"), device), dy))
     for a, b in zip([flat(v) for v in (y, dx, tuple(module.gradients()))], expected, strict=True):
+        close(a, b, 1e-5)
+
+
+@pytest.mark.parametrize("package", ["reference", "cpu"])
+@every_row(lambda case: case.make().parameters())
+def test_strided_parameters_and_gradients_give_the_same(case, package):
+    def once(arrange):
+        module = case.make()
+        for part in module.modules():
+            for name in part.params:
+                for key in (name, "grad_" + name):
+                    if getattr(part, key) is not None:
+                        setattr(part, key, arrange(getattr(part, key)))
+        x = case.draw()
+        nn.seed(1)
+        for _ in range(2):  # the second adds to the first's gradients
+            y = module(x)
+            dx = module.backward(x, gradient(y))
+        return flat(y), flat(dx), flat(tuple(module.gradients()))
+
+    with kernels.use(package):
+        expected = once(np.copy)
+        got = once(lambda a: strided(a, "cpu"))
+    for a, b in zip(got, expected, strict=True):
         close(a, b, 1e-5)
 
 

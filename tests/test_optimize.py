@@ -273,6 +273,15 @@ def test_chains_come_back_from_a_file(tmp_path):
     np.testing.assert_array_equal(again(x), fast(x))
 
 
+def test_a_chain_without_a_last_convolution_adds_too():
+    ws = images(32, 8, 1, 1), images(32, 1, 3, 3)
+    options = ((1, 1), (0, 0), (1, 1), 1), ((1, 1), (1, 1), (1, 1), 32)
+    arrays = images(2, 8, 9, 9), images(2, 32, 9, 9), ws, (None, None), ((0.0, 6.0), (-3.0, 3.0))
+    expected = kernels.package("reference").conv2d_chained(*arrays, options)
+    found = kernels.package("cpu").conv2d_chained(*arrays, options)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_a_chain_takes_the_sum_behind_it(device):
     x = nngraph.inputs("x")
     h = nn.Conv2d(32, 32, 3, padding=1, groups=32)(nn.ReLU6()(nn.Conv2d(8, 32, 1)(x)))

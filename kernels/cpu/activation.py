@@ -2,7 +2,7 @@
 
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import columns, layout, memory, native
-from flambeau.kernels.cpu.arrays import contiguous
+from flambeau.kernels.cpu.arrays import contiguous, in_place
 
 _LARGE = 1 << 14  # numbers
 
@@ -65,7 +65,8 @@ def prelu_backward(x, dy, w, dw, want_dx):
 def _add_slopes(x, dy, dw, n, c, s):
     """dw += Σ dy x over x ≤ 0"""
     if s != 1:
-        native.call("prelu_slopes", layout.block(x), layout.block(dy), dw, n, c, s)
+        with in_place(dw) as sums:
+            native.call("prelu_slopes", layout.block(x), layout.block(dy), *sums, n, c, s)
     else:
         columns.add_sums(x, dy, dw, None, n, c, True)
 

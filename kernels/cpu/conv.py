@@ -21,7 +21,7 @@ from flambeau.kernels.cpu import (
     weights,
     winograd,
 )
-from flambeau.kernels.cpu.arrays import concatenate, contiguous
+from flambeau.kernels.cpu.arrays import concatenate, contiguous, in_place, readable
 from flambeau.kernels.cpu.conv_algorithm import algorithm, forced
 from flambeau.kernels.cpu.layout import arranged, channels_last, prefers_channels_last
 from flambeau.kernels.cpu.padding import pad2d
@@ -48,7 +48,7 @@ def transposed(x, w, b, other, size, stride, padding, dilation, groups):
         return conv_transposed.transposed(x, w, b, other, size, *options)
     if b is None and conv_depthwise.gradient_takes_last(x, w, groups) and min(size) > 0:
         return conv_depthwise.input_gradient_last(x, w, size, stride, padding, dilation)
-    x, w = contiguous(x), contiguous(w)
+    x, w, b = contiguous(x), contiguous(w), readable(b)
     y = np.empty((len(x), groups * w.shape[1], *size), x.dtype)
     if y.size == 0:
         return y
@@ -145,7 +145,7 @@ def forward(x, w, b, other, limits, grid, stride, padding, dilation, groups):
     if len(padding) == 4:
         top, left, bottom, right = padding
         x, options = pad2d(x, (left, right, top, bottom)), (stride, (0, 0), dilation, groups)
-    x, w = contiguous(x), contiguous(w)
+    x, w, b = contiguous(x), contiguous(w), readable(b)
     grid = grid or output_size(x.shape[2:], w.shape[2:], *options[:3])
     y = np.empty((len(x), len(w), *grid), x.dtype)
     if y.size and conv_depthwise.takes(w.shape, groups):
@@ -206,10 +206,11 @@ def conv2d_backward(x, dy, w, dw, db, other, stride, padding, dilation, groups, 
     options = stride, padding, dilation, groups
     if not native.takes(x, dy, w, dw, db, other):
         return reference.conv2d_backward(x, dy, w, dw, db, other, *options, want_dx)
-    if dw is not None:
-        add_weight_gradient(x, dy, dw, stride, padding, dilation, groups)
-    if db is not None:
-        add_bias_gradient(dy, db)
+    with in_place(dw, db) as (weights_sum, bias_sum):
+        if dw is not None:
+            add_weight_gradient(x, dy, weights_sum, *options)
+        if db is not None:
+            add_bias_gradient(dy, bias_sum)
     return transposed(dy, w, None, other, x.shape[2:], *options) if want_dx else None
 
 
@@ -225,15 +226,12 @@ def conv_transpose2d(x, w, b, stride, padding, output_padding, dilation, groups)
 
 def conv_transpose2d_backward(x, dy, w, dw, db, stride, padding, dilation, groups, want_dx):
     """dx = the convolution of dy, dw += Σ x dy, db += Σ dy        dw, db may be None"""
+    options = stride, padding, dilation, groups
     if not native.takes(x, dy, w, dw, db):
-        return reference.conv_transpose2d_backward(
-            x, dy, w, dw, db, stride, padding, dilation, groups, want_dx
-        )
-    if dw is not None:
-        add_weight_gradient(dy, x, dw, stride, padding, dilation, groups)
-    if db is not None:
-        add_bias_gradient(dy, db)
-    if want_dx:
-        options = stride, padding, dilation, groups
-        return forward(dy, w, None, None, None, x.shape[2:], *options)
-    return None
+        return reference.conv_transpose2d_backward(x, dy, w, dw, db, *options, want_dx)
+    with in_place(dw, db) as (weights_sum, bias_sum):
+        if dw is not None:
+            add_weight_gradient(dy, x, weights_sum, *options)
+        if db is not None:
+            add_bias_gradient(dy, bias_sum)
+    return forward(dy, w, None, None, None, x.shape[2:], *options) if want_dx else None

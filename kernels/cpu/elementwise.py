@@ -2,7 +2,7 @@
 
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import columns, layout, native
-from flambeau.kernels.cpu.arrays import readable
+from flambeau.kernels.cpu.arrays import in_place, readable
 
 
 def add(xs):
@@ -81,7 +81,8 @@ def channel_scale_backward(x, dy, w, dw, db, want_dx):
 def _add_channel_sums(x, dy, dw, db, n, c, s):
     """dw += Σ dy x, db += Σ dy"""
     if s != 1:
-        native.call("channel_scale_sums", x, dy, dw, db, n, c, s)
+        with in_place(dw, db) as sums:
+            native.call("channel_scale_sums", x, dy, *sums, n, c, s)
     else:
         columns.add_sums(x, dy, dw, db, n, c, False)
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from flambeau.kernels import reference
 from flambeau.kernels.cpu import columns, memory, native
-from flambeau.kernels.cpu.arrays import contiguous, readable
+from flambeau.kernels.cpu.arrays import contiguous, in_place, readable
 from flambeau.kernels.cpu.linear import product
 from flambeau.kernels.reference.recurrent import zeros_for
 
@@ -131,9 +131,10 @@ def _products(x, h0, w_ih, y, da, da_hidden, grads, reverse, want_dx):
     if dw_hh is not None:
         # the states before the steps are h0 and all of y but the last
         later, before = (da_hidden[:-1], y[1:]) if reverse else (da_hidden[1:], y[:-1])
-        product(da_hidden[-1 if reverse else 0].T, contiguous(h0), dw_hh, True)
-        product(_rows(later).T, _rows(before), dw_hh, True)
-        product(_rows(da).T, _rows(x), dw_ih, True)
+        with in_place(dw_ih, dw_hh) as (input_sum, hidden_sum):
+            product(da_hidden[-1 if reverse else 0].T, contiguous(h0), hidden_sum, True)
+            product(_rows(later).T, _rows(before), hidden_sum, True)
+            product(_rows(da).T, _rows(x), input_sum, True)
     if db_ih is not None:
         sums = _totals(da)
         db_ih += sums
