@@ -59,8 +59,8 @@ class Recorded(nn.Module):
     the last recording could not be made. There is one recorded backward to each forward; after
     another forward, or a second time, it computes the network's values anew. A dy that lies in
     memory in another order than y is copied into that of y, in which sums may round otherwise.
-    Inner modules keep nothing of a recorded pass. To write one down takes memory for copies of the gradients, unless
-    they were just cleared. `clear_state` gives the memory of the recordings back.
+    Inner modules keep nothing of a recorded pass. To write one down takes memory for copies of the
+    gradients, unless they were just cleared. `clear_state` gives the memory of the recordings back.
 
     Raises ValueError when a module is of no such kind: it might compute otherwise next time.
 

@@ -149,11 +149,12 @@ def test_gradients_of_weights_agree_with_the_reference_however_they_are_cut(
     def planned(*options):
         made = plan(*options)
         if made is not None:
+            chunks, turned, images = map(int, made.sizes[-6:-3])
             kinds = (
                 "padded" * options[-1],
-                "chunks" * (made.chunks > 1),
-                "turned" * made.turned,
-                "images" * (made.images > 1),
+                "chunks" * (chunks > 1),
+                "turned" * turned,
+                "images" * (images > 1),
             )
             cuts.add(" ".join(kind for kind in kinds if kind) or "parts")
         return made

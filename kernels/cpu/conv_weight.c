@@ -5,6 +5,22 @@
 #include "outer_product.h"
 #include "queues.h"
 
+/* What the kernel is told; of the convolution the lines and columns of a strip, and how many panels
+   are packed at a time. */
+struct conv_weight {
+  struct conv_last conv;
+  i64 down, across; /* how often the groups of results and the panels are cut into parts */
+  i64 chunks;       /* of the strips, with sums of their own, or 0: then the sums are dw itself */
+  i64 turned;       /* whether the results are the vectors' lanes */
+  i64 images;       /* of a strip; where there are several they are whole */
+  i64 strip, lefts, each; /* numbers of scratch memory: of a copied strip, packed dy, a thread */
+};
+
+/* Scratch memory of a thread: for a strip, the left and the right factor. */
+struct scratch {
+  real *copy, *left, *right;
+};
+
 /* What the tiles of a batch of panels fetch for those that come after: a piece of dy, which the
    next strip wants, and what the next batch reads. Each takes some pixels side by side and of them
    one line of the cache, spread over its steps: many at once would bar the way for what it reads. */
@@ -105,17 +121,12 @@ static void add_sums(const struct conv_last *s, const struct cut *cut, i64 chunk
       add_block(s, cut, chunks, sums, k, min_i64(ROWS, s->k - k), c, dw);
 }
 
-/* How the products of a strip are cut into parts: groups of results `down` times, panels `across`. */
-struct parts {
-  i64 all, down, across;
-};
-
-static struct section section_of(const struct conv_last *s, const struct cut *cut,
-                                 const struct parts *parts, i64 part) {
-  i64 i = part / parts->across, j = part % parts->across;
-  i64 groups = pieces(s->k, TILE_ROWS), panels = cut->taps * cut->panels;
-  return (struct section){groups * i / parts->down, groups * (i + 1) / parts->down,
-                          panels * j / parts->across, panels * (j + 1) / parts->across};
+/* A part of the products of a strip, of the `down` * `across`. */
+static struct section section_of(const struct conv_weight *p, const struct cut *cut, i64 part) {
+  i64 i = part / p->across, j = part % p->across;
+  i64 groups = pieces(p->conv.k, TILE_ROWS), panels = cut->taps * cut->panels;
+  return (struct section){groups * i / p->down, groups * (i + 1) / p->down,
+                          panels * j / p->across, panels * (j + 1) / p->across};
 }
 
 /* What is fetched during the batch of panels that begins at `panel` of strip t of a part. */
@@ -147,27 +158,28 @@ static struct strip images_of(const struct conv_last *s, i64 images, i64 i) {
   return t;
 }
 
-/* The sums of a part over strips from `first` to `last`, a batch of s->panels panels at a time. */
-static void part_product(const struct conv_last *s, const struct cut *cut,
-                         const struct section *part, i64 images, i64 first, i64 last, int add,
-                         const real *x, const real *dy, real *copy, real *left, real *right,
-                         real *sums) {
+/* The sums of a part over strips from `first` to `last`, a batch of panels at a time. */
+static void part_product(const struct conv_weight *p, const struct cut *cut,
+                         const struct section *part, i64 first, i64 last, const real *x,
+                         const real *dy, const struct scratch *mine, real *sums) {
+  const struct conv_last *s = &p->conv;
   for (i64 i = first; i < last; i++) {
-    struct strip t = images_of(s, images, i);
-    struct strip next = images_of(s, images, min_i64(i + 1, last - 1));
+    struct strip t = images_of(s, p->images, i);
+    struct strip next = images_of(s, p->images, min_i64(i + 1, last - 1));
     struct pixels gradient = gradient_pixels(s, &t, dy, panel_row(s->k, part->group));
-    read_strip(s, x, &t, copy);
-    point_strip(s, x, &next, copy);
+    int add = !p->chunks || i > first;
+    read_strip(s, x, &t, mine->copy);
+    point_strip(s, x, &next, mine->copy);
     i64 size = left_numbers(count_of(&gradient));
     if (!IN_PLACE) {
-      pack_gradient(s, &gradient, part, left);
-      gradient = packed(&gradient, left, TILE_ROWS);
+      pack_gradient(s, &gradient, part, mine->left);
+      gradient = packed(&gradient, mine->left, TILE_ROWS);
     }
     for (i64 panel = part->panel; panel < part->panels; panel += s->panels) {
       struct section batch = {part->group, part->groups, panel,
                               min_i64(panel + s->panels, part->panels)};
       struct fetching fetching = fetching_of(s, cut, part, panel, &t, &next, dy);
-      strip_product(s, &t, cut, &batch, &gradient, size, &fetching, add || i > first, right, sums);
+      strip_product(s, &t, cut, &batch, &gradient, size, &fetching, add, mine->right, sums);
     }
   }
 }
@@ -175,7 +187,7 @@ static void part_product(const struct conv_last *s, const struct cut *cut,
 /* The sums of strips from `first` to `last` the other way round: of what the taps read a number goes with
    each vector of results. sums: (rows of taps, panels of results, numbers of a row of taps, PANEL) */
 static void turned_product(const struct conv_last *s, const struct cut *cut, i64 first, i64 last,
-                           const real *x, const real *dy, real *copy, real *right, real *sums) {
+                           const real *x, const real *dy, const struct scratch *mine, real *sums) {
   i64 panels = pieces(s->k, PANEL), tiles = s->p * panels * pieces(cut->width, TILE_ROWS);
   for (i64 i = first; i < last; i++) {
     struct strip t = strip_of(s, i), next = strip_of(s, min_i64(i + 1, last - 1));
@@ -185,13 +197,13 @@ static void turned_product(const struct conv_last *s, const struct cut *cut, i64
     fetching.shares = max_i64(1, tiles / fetching.end[0]);
     fetching.pixels[0] = pieces(fetching.from[0].columns, fetching.shares);
     i64 size = right_numbers(count_of(&gradient));
-    read_strip(s, x, &t, copy);
-    pack_pixels(&gradient, s->k, right);
+    read_strip(s, x, &t, mine->copy);
+    pack_pixels(&gradient, s->k, mine->right);
     for (i64 part = 0; part < s->p * panels; part++) {
       i64 panel = part % panels, vectors = min_i64(pieces(s->k - panel * PANEL, LANES), 2);
       struct pixels taps = {1, t.lines, t.columns, t.x + part / panels * s->step_h * t.x_row,
                             0, s->stride_h * t.x_row, s->stride_w * t.x_column};
-      struct pixels results = {1, t.lines, t.columns, right + panel * size,
+      struct pixels results = {1, t.lines, t.columns, mine->right + panel * size,
                                0, t.columns * PANEL, PANEL};
       struct runs runs = runs_of(&taps, &results);
       real *to = sums + part * cut->width * PANEL;
@@ -224,41 +236,36 @@ static void add_turned(const struct conv_last *s, const struct cut *cut, i64 chu
 }
 
 /* dw += Σ dy x        dy channels-last, one group
-   The strips are cut into chunks, whose number does not depend on that of the threads, with sums
-   of their own; the products of a strip into parts, the groups of results into `down`, the panels into
-   `across`, and s->panels are packed at a time. No chunks: 1 x 1 taps and whole vectors of channels,
-   the sums are dw itself. turned: results are the vectors' lanes, of which k fills whole ones; there are
-   chunks, and no parts. images: so many make a strip, of which more than one are whole.
-   work: the sums, APART numbers, and `each` numbers for each thread, of which `strip` are for a strip
-   that is copied, `lefts` for the packed gradient. */
-void KERNEL(conv_weight)(const real *x, const real *dy, real *dw, const i64 *shape, i64 down,
-                         i64 across, i64 chunks, i64 turned, i64 images, i64 strip, i64 lefts,
-                         i64 each, real *work) {
-  const struct conv_last *s = (const struct conv_last *)shape;
-  i64 strips = pieces(s->n, images) * pieces(s->grid_h, s->lines) * pieces(s->grid_w, s->columns);
-  struct cut cut = cut_of(s, chunks == 0);
-  struct parts parts = {down * across, down, across};
-  i64 size = cut.taps * cut.panels * s->k * PANEL, some = max_i64(chunks, 1);
-  if (turned) size = s->p * pieces(s->k, PANEL) * cut.width * PANEL;
+   shape: a struct conv_weight. The number of chunks does not depend on that of the threads. No chunks:
+   1 x 1 taps and whole vectors of channels. turned: k fills whole vectors, there are chunks, no parts.
+   work: the chunks' sums, APART numbers, and each thread's. */
+void KERNEL(conv_weight)(const real *x, const real *dy, real *dw, const i64 *shape, real *work) {
+  const struct conv_weight *p = (const struct conv_weight *)shape;
+  const struct conv_last *s = &p->conv;
+  i64 strips = pieces(s->n, p->images) * pieces(s->grid_h, s->lines) * pieces(s->grid_w, s->columns);
+  struct cut cut = cut_of(s, !p->chunks);
+  i64 size = cut.taps * cut.panels * s->k * PANEL, parts = p->down * p->across;
+  i64 some = max_i64(p->chunks, 1);
+  if (p->turned) size = s->p * pieces(s->k, PANEL) * cut.width * PANEL;
   struct queues queues;
-  fill_queues(&queues, s->threads, some * parts.all);
+  fill_queues(&queues, s->threads, some * parts);
 #pragma omp parallel num_threads(s->threads)
   {
-    real *copy = work + chunks * size + APART + omp_get_thread_num() * each;
-    real *left = copy + strip, *right = left + lefts;
+    real *copy = work + p->chunks * size + APART + omp_get_thread_num() * p->each;
+    struct scratch mine = {copy, copy + p->strip, copy + p->strip + p->lefts};
     for (i64 task, ended = 0; (task = next_task(&queues, &ended)) >= 0;) {
-      i64 chunk = task / parts.all, first = strips * chunk / some, last = strips * (chunk + 1) / some;
-      struct section part = section_of(s, &cut, &parts, task % parts.all);
-      real *sums = chunks ? work + chunk * size : dw;
-      if (turned)
-        turned_product(s, &cut, first, last, x, dy, copy, right, sums);
+      i64 chunk = task / parts, first = strips * chunk / some, last = strips * (chunk + 1) / some;
+      struct section part = section_of(p, &cut, task % parts);
+      real *sums = p->chunks ? work + chunk * size : dw;
+      if (p->turned)
+        turned_product(s, &cut, first, last, x, dy, &mine, sums);
       else
-        part_product(s, &cut, &part, images, first, last, !chunks, x, dy, copy, left, right, sums);
+        part_product(p, &cut, &part, first, last, x, dy, &mine, sums);
     }
 #pragma omp barrier
-    if (turned)
-      add_turned(s, &cut, chunks, work, dw);
-    else if (chunks)
-      add_sums(s, &cut, chunks, work, dw);
+    if (p->turned)
+      add_turned(s, &cut, p->chunks, work, dw);
+    else if (p->chunks)
+      add_sums(s, &cut, p->chunks, work, dw);
   }
 }

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flambeau.kernels.cpu import conv_algorithm, memory, native, weights, winograd
-from flambeau.kernels.cpu.conv_last import PARALLEL_ABOVE, one_line, pieces, shares, steps
+from flambeau.kernels.cpu.conv_last import EVEN, PARALLEL_ABOVE, one_line, pieces, shares, steps
 from flambeau.kernels.cpu.layout import arranged, block, channels_last
 
 PIXELS = 320  # of a strip: the depth of its products
@@ -22,17 +22,9 @@ FILLED = 0.9  # of the lanes at least, or the results of few channels fill them 
 
 
 class Plan(NamedTuple):
-    """What conv_weight.c needs to know: see there."""
+    """What conv_weight.c needs to know, and how many numbers of scratch memory."""
 
     sizes: np.ndarray
-    down: int
-    across: int
-    chunks: int
-    turned: int
-    images: int
-    strip: int
-    lefts: int
-    each: int
     work: int
 
 
@@ -109,6 +101,15 @@ def padded(x, kernel, grid, stride, padding, dilation):
     return y.transpose(0, 3, 1, 2)
 
 
+def strips_of(n, grid, deep, single):
+    """Images, lines and columns of a strip of about `deep` pixels; single: of one image."""
+    columns = shares(grid[1], deep)
+    lines = shares(grid[0], max(1, deep // columns))
+    if single or (lines, columns) != grid:
+        return 1, lines, columns
+    return shares(n, max(1, deep // (lines * columns))), lines, columns
+
+
 @functools.lru_cache(maxsize=512)
 def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads, room):
     """The Plan for images of a shape and of strides in numbers; room: after them for a panel.
@@ -120,6 +121,8 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads, ro
     simple = kernel == stride == (1, 1) and grid == (h, w)
     if not copies and simple and one_line(shape, strides):
         n, h, w, grid = 1, 1, n * h * w, (1, n * h * w)
+    if n * grid[0] * grid[1] * k * c * p * q < PARALLEL_ABOVE:
+        threads = 1
     together = dilation[1] == 1 and (copies or strides[3] == c)
     tasks = pieces(q * c, width) * p if together else pieces(c, width) * p * q
     sums, chunks, turned = sums_of(tasks, k, c, kernel, together, n * grid[0] * grid[1])
@@ -129,15 +132,10 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads, ro
     deep = FEW if chunks > 1 and not near else PIXELS
     if turned:
         deep = min(deep, max(FEW // 2, PACKED // k))
-    columns = shares(grid[1], deep)
-    lines = shares(grid[0], max(1, deep // columns))
-    one = copies or near or (lines, columns) != grid
-    images = 1 if one else shares(n, max(1, deep // (lines * columns)))
-    strip = ((lines - 1) * stride[0] + (p - 1) * dilation[0] + 1) * c
-    strip *= (columns - 1) * stride[1] + (q - 1) * dilation[1] + 1
-    strip = strip + width if copies else 0
-    if n * grid[0] * grid[1] * k * c * p * q < PARALLEL_ABOVE:
-        threads = 1
+    images, lines, columns = strips_of(n, grid, deep, copies or near)
+    rows = (lines - 1) * stride[0] + (p - 1) * dilation[0] + 1
+    row = (columns - 1) * stride[1] + (q - 1) * dilation[1] + 1
+    strip = copies * (rows * row * c + width)
     groups, pixels = pieces(k, weights.tile_rows()), images * lines * columns
     left, right = pixels * weights.tile_rows() + width, (pixels + 1) * width
     if turned:  # all results are packed
@@ -146,11 +144,11 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, threads, ro
         wanted = 1 if copies else pieces(PARTS * threads, max(1, chunks))
         down, across = parts_of(groups, left, tasks, wanted, threads)
         lefts, panels = pieces(groups, down) * left, shares(pieces(tasks, across), BATCH)
-    sizes = [n, 1, c, h, w, k, p, q, *grid, *stride, *padding, *dilation, *strides]
-    sizes = np.array([*sizes, copies, 0, lines, columns, panels, threads, 0])
     each = memory.apart(strip + lefts + panels * right)
-    work = chunks * sums + memory.APART + threads * each
-    return Plan(sizes, down, across, chunks, turned, images, strip, lefts, each, work)
+    sizes = [n, 1, c, h, w, k, p, q, *grid, *stride, *padding, *dilation, *strides]
+    sizes += [copies, 0, lines, columns, panels, threads, 0, *EVEN, k]
+    sizes += [down, across, chunks, turned, images, strip, lefts, each]
+    return Plan(np.array(sizes), chunks * sums + memory.APART + threads * each)
 
 
 def add_weight_gradient(x, dy, dw, stride, padding, dilation):
@@ -173,6 +171,5 @@ def add_weight_gradient(x, dy, dw, stride, padding, dilation):
     if made is None:
         x, strides = steps(padded(x, kernel, grid, stride, padding, dilation))
         made = plan(x.shape, strides, kernel, len(dw), grid, stride, (0, 0), *rest, True)
-    *sizes, work = made
-    work = memory.empty(work, x.dtype)
-    native.call("conv_weight", native.address(x), dy, dw, *sizes, work)
+    work = memory.empty(made.work, x.dtype)
+    native.call("conv_weight", native.address(x), dy, dw, made.sizes, work)

@@ -9,7 +9,7 @@ import functools
 import numpy as np
 
 from flambeau.kernels.cpu import memory, native, weights
-from flambeau.kernels.cpu.conv_last import Step
+from flambeau.kernels.cpu.conv_last import Step, pieces
 from flambeau.kernels.cpu.layout import arranged, channels_last
 
 BLOCK = 100_000  # numbers of a block: points and sums that a thread keeps in its caches
@@ -27,11 +27,6 @@ LEAST = 64  # tiles of a chunk
 FEW_THREADS = 4  # that each make all points, rather than share them
 BY_BLOCKS, BY_PANELS, SHARED = range(3)  # of winograd_tiles.h
 SPREAD = 16  # numbers between the rows of points: powers of two apart they fight for cache lines
-
-
-def pieces(n, size):
-    """How many pieces of at most `size` make n."""
-    return -(-n // size)
 
 
 def block(m, tiles, c, k, threads):
