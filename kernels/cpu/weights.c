@@ -130,16 +130,17 @@ struct tap_place {
 };
 
 /* Half a panel of one source: LANES results, of which `lines` are there, with all taps. to: the
-   first panel of a part begins at to[0]. */
-static void part_half(const struct tap_place *places, i64 taps, const real *w, i64 lines,
+   first panel of a part begins at to[0]. room: how many numbers there are from w on. */
+static void part_half(const struct tap_place *places, i64 taps, const real *w, i64 lines, i64 room,
                       i64 panel, real *to) {
   vec v[LANES];
   i64 t = 0;
-  for (; t + LANES <= taps; t += LANES) {
+  for (; taps - t > LANES / 2; t += LANES) { /* the last vector may read on beyond the taps */
+    if ((lines - 1) * taps + t + LANES > room) break;
 #pragma GCC unroll 16
     for (i64 l = 0; l < LANES; l++) v[l] = l < lines ? load(w + l * taps + t) : (vec){0};
     transpose(v);
-    for (i64 l = 0; l < LANES; l++) {
+    for (i64 l = 0; l < min_i64(LANES, taps - t); l++) {
       const struct tap_place p = places[t + l];
       if (p.at >= 0) store(to + p.at + panel * p.size, v[l]);
     }
@@ -163,8 +164,9 @@ void KERNEL(pack_parts)(const real *w, real *to, const i64 *shape) {
       for (i64 half = 0; half < 2; half++) {
         i64 first = panel % panels * PANEL + half * LANES;
         i64 lines = min_i64(max_i64(outs - first, 0), LANES);
-        const real *from = w + ((panel / panels * ins + i) * outs + min_i64(first, outs - 1)) * taps;
-        part_half(places, taps, from, lines, panel, to + i * PANEL + half * LANES);
+        i64 at = ((panel / panels * ins + i) * outs + min_i64(first, outs - 1)) * taps;
+        i64 room = groups * ins * outs * taps - at;
+        part_half(places, taps, w + at, lines, room, panel, to + i * PANEL + half * LANES);
       }
 }
 
