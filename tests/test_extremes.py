@@ -37,6 +37,8 @@ def apply(module, device, values, dtype="f4"):
         ("Softplus()", [-inf, -1e4, 1e4, inf], [0, 0, 1e4, inf], [0, 0, 1, 1]),
         ("ReLU6()", [-inf, 0, 6, inf], [0, 0, 6, 6], [0, 0, 0, 0]),
         ("ReLU()", [-inf, 0, inf], [0, 0, inf], [0, 0, 1]),
+        ("Power(0.5)", [-inf, -1, 4, inf], [nan, nan, 2, inf], [0, nan, 0.25, 0]),
+        ("Power(1.5)", [-inf, -1, 4, inf], [inf, nan, 8, inf], [nan, nan, 3, inf]),
         ("LeakyReLU(0.5)", [-inf, 0, inf], [-inf, 0, inf], [0.5, 0.5, 1]),
         ("PReLU()", [-inf, 0, inf], [-inf, 0, inf], [0.25, 0.25, 1]),
         ("GELU()", [-inf, -1e4, 0, 1e4, inf], [0, 0, 0, 1e4, inf], [0, 0, 0.5, 1, 1]),

@@ -80,10 +80,16 @@ void KERNEL(channel_scale_sums)(const real *x, const real *dy, real *dw, real *d
   }
 }
 
+/* x^p; for p = 1/2 the square root, as in NumPy: of -inf there is none, but C's power gives inf */
+INLINE real raised(real x, real p) {
+  if (p == (real)0.5) return sizeof(real) == 4 ? sqrtf(x) : sqrt(x);
+  return sizeof(real) == 4 ? powf(x, p) : pow(x, p);
+}
+
 void KERNEL(power)(const real *x, real *y, double exponent, i64 n) {
   const real p = exponent;
 #pragma omp parallel for if (n > PARALLEL_ABOVE)
-  for (i64 i = 0; i < n; i++) y[i] = sizeof(real) == 4 ? powf(x[i], p) : pow(x[i], p);
+  for (i64 i = 0; i < n; i++) y[i] = raised(x[i], p);
 }
 
 void KERNEL(exp)(const real *x, real *y, i64 n) {

@@ -60,12 +60,15 @@ KERNEL channel_sums(const real *x, const real *dy, real *dw, real *db, i64 outer
     }
 }
 
+/* x^p; for p = 1/2 the square root, as in NumPy: of -inf there is none, but C's power gives inf */
+__device__ inline real raised(real x, real p) { return p == (real)0.5 ? sqrt(x) : pow(x, p); }
+
 KERNEL power(const real *x, real *y, i64 n, real exponent) {
-    STRIDED(i, n) y[i] = pow(x[i], exponent);
+    STRIDED(i, n) y[i] = raised(x[i], exponent);
 }
 
 KERNEL power_backward(const real *x, const real *dy, real *dx, i64 n, real exponent) {
-    STRIDED(i, n) dx[i] = exponent == 0 ? 0 : dy[i] * exponent * pow(x[i], exponent - 1);
+    STRIDED(i, n) dx[i] = exponent == 0 ? 0 : dy[i] * exponent * raised(x[i], exponent - 1);
 }
 
 /* The system headers name exp, log and abs themselves. */
