@@ -192,3 +192,14 @@ def test_sums_over_channels_of_large_arrays_agree_with_the_reference():
             results.append([dx, dw, db, ds, d1, *slopes])
     for expected, got in zip(*results, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_large_logits_keep_the_logarithm_of_their_number(device):
+    """1e6 + ln 2 would be rounded to a multiple of 1/16."""
+    x = np.full((1, 2), 1e6, "f4")
+    y, _ = apply(nn.LogSoftmax(1), device, x)
+    np.testing.assert_allclose(y, [[-np.log(2)] * 2], rtol=1e-6)
+    loss, target = nn.CrossEntropyLoss(), np.array([1])
+    np.testing.assert_allclose(loss(on(device, x), target), np.log(2), rtol=1e-6)
+    dx = numpy(loss.backward(on(device, x), target))
+    np.testing.assert_allclose(dx, [[0.5, -0.5]], rtol=1e-6)

@@ -1,5 +1,5 @@
 /* Losses: x (n, c, inner), target (n, inner) of classes; a row is the c values at one place. */
-#include "kernel.h"
+#include "softmax.h"
 
 /* part[b] = the sum of x[b], x[b + parts], ...: one block a part */
 KERNEL sum(const real *x, real *part, i64 n, i64 parts) {
@@ -33,15 +33,6 @@ KERNEL nll_loss_backward(const i64 *target, const real *weight, real *dx, i64 n,
     }
 }
 
-/* log Σ exp x of one row, by all threads of the block */
-__device__ inline real log_sum(const real *x, i64 c, i64 inner, real *shared) {
-    real greatest = -INFINITY, sum = 0;
-    THREADS(k, c) greatest = fmax(greatest, x[k * inner]);
-    greatest = block_max(greatest, shared);
-    THREADS(k, c) sum += exp(x[k * inner] - greatest);
-    return greatest + log(block_sum(sum, shared));
-}
-
 /* How much class k of a row of target t counts */
 __device__ inline real share(i64 k, i64 t, const real *weight, i64 c, real smoothing) {
     return (weight ? weight[k] : 1) * ((k == t ? 1 - smoothing : 0) + smoothing / c);
@@ -54,10 +45,11 @@ KERNEL cross_entropy(const real *x, const i64 *target, const real *weight, real 
     BLOCKS(row, rows) {
         const real *from = x + row / inner * c * inner + row % inner;
         i64 t = target[row];
-        real total = log_sum(from, c, inner, shared), loss = 0;
+        LogSum total = log_sum(from, c, inner, shared);
+        real loss = 0;
         THREADS(k, c)
             if (k == t || smoothing > 0)
-                loss += share(k, t, weight, c, smoothing) * (total - from[k * inner]);
+                loss -= share(k, t, weight, c, smoothing) * log_share(from[k * inner], total);
         loss = block_sum(loss, shared);
         if (threadIdx.x > 0) continue;
         losses[row] = t == ignore ? 0 : loss;
@@ -72,11 +64,13 @@ KERNEL cross_entropy_backward(const real *x, const i64 *target, const real *weig
     BLOCKS(row, rows) {
         i64 first = row / inner * c * inner + row % inner, t = target[row];
         const real *from = x + first;
-        real total = log_sum(from, c, inner, shared), all = 0;
+        LogSum total = log_sum(from, c, inner, shared);
+        real all = 0;
         THREADS(k, c) all += share(k, t, weight, c, smoothing);
         all = block_sum(all, shared);
         THREADS(k, c) {
-            real d = exp(from[k * inner] - total) * all - share(k, t, weight, c, smoothing);
+            real d = exp(log_share(from[k * inner], total)) * all;
+            d -= share(k, t, weight, c, smoothing);
             dx[first + k * inner] = t == ignore ? 0 : scale * d;
         }
     }
