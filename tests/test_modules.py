@@ -166,17 +166,18 @@ def test_strided_inputs_give_the_same(case, device):
         close(a, b, 1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("package", ["reference", "cpu"])
 @every_row(lambda case: case.make().parameters())
-def test_strided_parameters_and_gradients_give_the_same(case, package):
+def test_strided_parameters_and_gradients_give_the_same(case, package, dtype):
     def once(arrange):
-        module = case.make()
+        module = case.make().astype(dtype)
         for part in module.modules():
             for name in part.params:
                 for key in (name, "grad_" + name):
                     if getattr(part, key) is not None:
                         setattr(part, key, arrange(getattr(part, key)))
-        x = case.draw()
+        x = case.draw(np.dtype(dtype))
         nn.seed(1)
         for _ in range(2):  # the second adds to the first's gradients
             y = module(x)

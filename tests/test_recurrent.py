@@ -319,3 +319,19 @@ def test_an_lstm_learns_to_recall_the_first_symbol():
         net.backward(x, (dy, None))
         adam.step()
     assert (scores.argmax(1) == target).all()
+
+
+@pytest.mark.parametrize("recurrent", [nn.RNN, nn.LSTM, nn.GRU])
+def test_both_matrices_may_add_to_one_strided_gradient(recurrent):
+    def gradient_of(arrange):
+        nn.seed(0)
+        net, x = recurrent(4, 4), np.random.default_rng(0).normal(size=(3, 2, 4)).astype("f4")
+        shared = arrange(np.zeros_like(net.weight_ih_l0))
+        net.grad_weight_ih_l0 = net.grad_weight_hh_l0 = shared
+        y = net(x)
+        net.backward(x, y)
+        return shared
+
+    expected = gradient_of(np.ascontiguousarray)
+    np.testing.assert_allclose(gradient_of(np.asfortranarray), expected, rtol=1e-5, atol=1e-6)
+    assert abs(expected).max() > 0.01

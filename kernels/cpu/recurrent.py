@@ -131,10 +131,11 @@ def _products(x, h0, w_ih, y, da, da_hidden, grads, reverse, want_dx):
     if dw_hh is not None:
         # the states before the steps are h0 and all of y but the last
         later, before = (da_hidden[:-1], y[1:]) if reverse else (da_hidden[1:], y[:-1])
-        with in_place(dw_ih, dw_hh) as (input_sum, hidden_sum):
-            product(da_hidden[-1 if reverse else 0].T, contiguous(h0), hidden_sum, True)
-            product(_rows(later).T, _rows(before), hidden_sum, True)
-            product(_rows(da).T, _rows(x), input_sum, True)
+        with in_place(dw_hh) as (sums,):
+            product(da_hidden[-1 if reverse else 0].T, contiguous(h0), sums, True)
+            product(_rows(later).T, _rows(before), sums, True)
+        with in_place(dw_ih) as (sums,):  # after the other went back: they may be one array
+            product(_rows(da).T, _rows(x), sums, True)
     if db_ih is not None:
         sums = _totals(da)
         db_ih += sums

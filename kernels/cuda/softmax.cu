@@ -37,7 +37,8 @@ KERNEL softmax_backward(const real *x, const real *dy, real *dx, i64 outer, i64 
         real sum = 0;
         THREADS(i, count) sum += exp(log_share(from[i * inner], total)) * d[i * inner];
         sum = block_sum(sum, shared);
-        THREADS(i, count) to[i * inner] = exp(log_share(from[i * inner], total)) * (d[i * inner] - sum);
+        THREADS(i, count)
+            to[i * inner] = exp(log_share(from[i * inner], total)) * (d[i * inner] - sum);
     }
 }
 
@@ -52,6 +53,7 @@ KERNEL log_softmax_backward(const real *x, const real *dy, real *dx, i64 outer, 
         real sum = 0;
         THREADS(i, count) sum += d[i * inner];
         sum = block_sum(sum, shared);
-        THREADS(i, count) to[i * inner] = d[i * inner] - exp(log_share(from[i * inner], total)) * sum;
+        THREADS(i, count)
+            to[i * inner] = d[i * inner] - exp(log_share(from[i * inner], total)) * sum;
     }
 }

@@ -5,7 +5,7 @@
 
 #include "kernel.h"
 
-/* log Σ exp x = greatest + rest: apart, for of a great x their sum would keep nothing of the rest. */
+/* log Σ exp x = greatest + rest, apart: beside a large greatest their sum would lose the rest. */
 struct LogSum {
     real greatest, rest;
 };
