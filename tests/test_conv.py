@@ -189,7 +189,8 @@ SHAPES = [  # x, number of results, padding
     ((1, 128, 14, 14), 160, (1, 1)),
     ((2, 24, 1, 9), 33, (1, 0)),
 ]
-ERRORS = {"patches": 2e-6, "direct": 2e-6, "winograd2": 2e-6, "winograd4": 2e-5, "winograd6": 4e-5}
+ERRORS = {"patches": 2e-6, "direct": 2e-6, "winograd2": 2e-6}
+ERRORS |= {"winograd4": 2e-5, "winograd6": 4e-5, "winograd7": 5e-5}
 
 
 @pytest.mark.parametrize("name", ERRORS)
@@ -205,6 +206,36 @@ def test_the_error_of_each_algorithm_is_within_what_is_stated(name, shape, k, pa
         assert algorithm.algorithm(x, w, *options) == name
         y = cpu.conv2d(x, w, b, *options)
     assert abs(y - exact).max() / abs(exact).max() < ERRORS[name]
+
+
+@pytest.mark.parametrize(
+    "n, c, k, size, ways", [(1, 150, 40, 9, 3), (2, 176, 160, 15, 2), (6, 130, 200, 22, 2)]
+)
+def test_weights_that_become_points_beside_the_products_are_as_exact(n, c, k, size, ways):
+    algorithm = pytest.importorskip("flambeau.kernels.cpu.conv_algorithm")
+    from flambeau.kernels.cpu import winograd
+
+    tiles, counts = n * (-(-size // 7)) ** 2, (1, 2, 3, 9)
+    assert winograd.makes(7, c, k) and winograd.makes(7, k, c) == (k > 128)
+    assert len({winograd.making_block(tiles, k, threads)[2] for threads in counts}) == ways
+    cpu, before, options = kernels.package("cpu"), kernels.get_num_threads(), ((1, 1),) * 3 + (1,)
+    x, dy = np.maximum(draw(n, c, size, size), 0), draw(n, k, size, size)
+    w = draw(k, c, 3, 3) * np.float32((2 / (9 * c)) ** 0.5)
+    wide, found = [a.astype("f8") for a in (x, dy, w)], []
+    exact = reference.conv2d(wide[0], wide[2], None, *options)
+    dx = reference.conv2d_backward(*wide, None, None, None, *options, True)
+    try:
+        for threads in counts:
+            kernels.set_num_threads(threads)
+            with algorithm.use("winograd7"):
+                y = cpu.conv2d(x, w, None, *options)
+                found.append((y, cpu.conv2d_backward(x, dy, w, None, None, None, *options, True)))
+    finally:
+        kernels.set_num_threads(before)
+    for a, b in zip(found[0], (exact, dx), strict=True):
+        assert abs(a - b).max() / abs(b).max() < ERRORS["winograd7"]
+    for pair in found[1:]:
+        assert all((a == b).all() for a, b in zip(pair, found[0], strict=True))
 
 
 def channels_last(x):
@@ -270,7 +301,7 @@ def test_the_algorithm_is_chosen_by_size_and_can_be_forced():
     algorithm = pytest.importorskip("flambeau.kernels.cpu.conv_algorithm")
     x, w = draw(1, 64, 56, 56), draw(64, 64, 3, 3)
     once = (1, 1), (1, 1), (1, 1), 1
-    assert algorithm.algorithm(x, w, *once) in ("winograd4", "winograd6")
+    assert algorithm.algorithm(x, w, *once).startswith("winograd")
     assert algorithm.algorithm(x, w, (2, 2), *once[1:]) == "direct"
     assert algorithm.algorithm(x[:, :, :1, :1], w, *once) == "direct"
     assert algorithm.algorithm(x.astype("f8"), w.astype("f8"), *once) == "patches"

@@ -26,7 +26,7 @@ def test_a_gradient_of_before_is_added_to_the_bits_of_the_new_one(stride, kernel
         assert cpu.conv2d_backward(x, dy, w, None, None, x, *options, False) is None
 
 
-@pytest.mark.parametrize("name", ["direct", "winograd2", "winograd4", "winograd6"])
+@pytest.mark.parametrize("name", ["direct", "winograd2", "winograd4", "winograd6", "winograd7"])
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("shape, k, padding", SHAPES)
 def test_the_error_of_each_gradient_is_within_what_is_stated(name, last, shape, k, padding):
@@ -47,7 +47,7 @@ def test_the_error_of_each_gradient_is_within_what_is_stated(name, last, shape, 
         assert abs(a - b).max() / abs(b).max() < ERRORS[name]
 
 
-@pytest.mark.parametrize("name", ["winograd2", "winograd4", "winograd6"])
+@pytest.mark.parametrize("name", ["winograd2", "winograd4", "winograd6", "winograd7"])
 @pytest.mark.parametrize("c, k", [(8, 16), (20, 19), (41, 50)])
 def test_gradients_of_weights_over_many_tiles_are_the_same_by_any_threads(name, c, k):
     algorithm = pytest.importorskip("flambeau.kernels.cpu.conv_algorithm")

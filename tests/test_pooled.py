@@ -26,7 +26,9 @@ SHAPES = [  # x, number of results, padding
 ]
 
 
-@pytest.mark.parametrize("name", ["patches", "direct", "winograd2", "winograd4", "winograd6"])
+@pytest.mark.parametrize(
+    "name", ["patches", "direct", "winograd2", "winograd4", "winograd6", "winograd7"]
+)
 @pytest.mark.parametrize("shape, k, padding", SHAPES)
 @pytest.mark.parametrize("ceil", [False, True])
 def test_pooled_results_are_the_greatest_of_those_that_are_not(name, shape, k, padding, ceil):

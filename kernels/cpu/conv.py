@@ -187,7 +187,7 @@ def way(
         m = int(name[-1])
         options = k, grid, padding[:2], None, threads
         step = winograd.prepared(m, limits, pitch, shape, last, *options)
-        return name, step, strides != last, winograd.points_of(m, False)
+        return name, step, strides != last, step.packing(False)
     return name, None, False, None
 
 

@@ -30,16 +30,17 @@ def conv2d_pooled(x, w, b, bounds, options, ceil):
 
 @functools.lru_cache(maxsize=512)
 def _prepared(dtype, shape, taps, limits, stride, padding, dilation, groups, ceil, threads, _):
-    """The Step of Winograd's algorithm, and key and maker of its weights; None for another.
+    """The Step of Winograd's algorithm with even tiles, and key and maker of its weights; or None.
 
     _: the algorithm that is forced.
     """
     (n, c, h, w), k = shape, taps[0]
     grid = output_size((h, w), taps[2:], stride, padding, dilation)
-    name = conv_algorithm.chosen(dtype, n, taps, grid, stride, dilation, groups)
-    if not name.startswith("winograd"):
+    name = conv_algorithm.chosen(dtype, n, taps, grid, stride, dilation, groups, True)
+    if name not in ("winograd2", "winograd4", "winograd6"):
         return None
     m, last = int(name[-1]), (h * w * c, 1, w * c, c)
     pooled = tuple(windows(size, 2, 2, 0, 1, ceil) for size in grid)
     options = last, k, grid, padding[:2], pooled, threads
-    return winograd.prepared(m, limits, None, shape, *options), winograd.points_of(m, False)
+    step = winograd.prepared(m, limits, None, shape, *options)
+    return step, step.packing(False)

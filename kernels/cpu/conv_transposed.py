@@ -26,8 +26,7 @@ def transposed(x, w, b, other, size, stride, padding, dilation, groups):
         name = conv_algorithm.tiles(turned, n, size, stride, dilation, groups)
         if name != "direct":
             m, pads = int(name[-1]), (2 - padding[0], 2 - padding[1])
-            packed = winograd.transformed(w, m, True)
-            return winograd.convolve(x, packed, b, other, None, k, m, size, pads)
+            return winograd.convolve(x, w, True, b, other, None, k, m, size, pads)
     other = None if other is None else channels_last(other)
     y = memory.empty((n, *size, k), x.dtype)
     down, across = (

@@ -3,10 +3,46 @@
    With n = m + 2 points 0, ±1, ±2, ±1/2, ∞ (as many as needed), three taps g and n inputs d, the m
    results are Aᵀ((G g) ⊙ (Bᵀ d)): n products for 3 m. Applied to rows and columns in turn they
    give F(m x m, 3 x 3). The transposes of the three serve the gradients.
+   F(7, 3) has 0, ±1, ±1/2, ±4, ±3/2 instead: of the sets of small fractions one with small errors.
    Source: Lavin and Gray, Fast algorithms for convolutional neural networks, 2015. */
 #pragma once
 
-enum { MOST_POINTS = 8, MOST_RESULTS = 6 };
+enum { MOST_POINTS = 9, MOST_RESULTS = 7 };
+
+enum { PAIRS = 4 };
+static const double PAIR[PAIRS] = {1, 0.5, 4, 1.5}; /* a of the points a and -a of F(7, 3) */
+
+INLINE real power(const double a, const int n) {
+  double result = 1;
+#pragma GCC unroll 9
+  for (int i = 0; i < n; i++) result *= a;
+  return (real)result;
+}
+
+/* The coefficients of Π (z - a²), from that of 1 to that of the highest power of z, over all pairs
+   but one (of all: but = PAIRS). */
+INLINE void others(const int but, double *to) {
+  to[0] = 1;
+  int degree = 0;
+#pragma GCC unroll 4
+  for (int p = 0; p < PAIRS; p++) {
+    if (p == but) continue;
+    to[degree + 1] = to[degree];
+#pragma GCC unroll 4
+    for (int i = degree; i > 0; i--) to[i] = to[i - 1] - PAIR[p] * PAIR[p] * to[i];
+    to[0] *= -PAIR[p] * PAIR[p];
+    degree++;
+  }
+}
+
+/* What the taps' points of a pair, or of 0, are divided by. */
+INLINE double divisor(const int pair) {
+  double c[PAIRS + 1], value = 0, square = pair < PAIRS ? PAIR[pair] * PAIR[pair] : 0;
+  others(pair, c);
+#pragma GCC unroll 4
+  for (int i = PAIRS - 1; i >= 0; i--) value = value * square + c[i];
+  return pair < PAIRS ? 2 * square * value : c[0];
+}
 
 /* to[i * step] = (Bᵀ d)[i] */
 INLINE void points_of_input(const int m, const vec *d, const int apart, vec *to, const int step) {
@@ -26,6 +62,18 @@ INLINE void points_of_input(const int m, const vec *d, const int apart, vec *to,
     TO(3) = inner + skew;
     TO(4) = inner - skew;
     TO(5) = 4 * D(1) - 5 * D(3) + D(5);
+  } else if (m == 7) {
+    double c[PAIRS + 1];
+    others(PAIRS, c);
+    TO(0) = D(8) + (real)c[3] * D(6) + (real)c[2] * D(4) + (real)c[1] * D(2) + (real)c[0] * D(0);
+#pragma GCC unroll 4
+    for (int p = 0; p < PAIRS; p++) {
+      others(p, c);
+      vec even = D(8) + (real)c[2] * D(6) + (real)c[1] * D(4) + (real)c[0] * D(2);
+      vec odd = D(7) + (real)c[2] * D(5) + (real)c[1] * D(3) + (real)c[0] * D(1);
+      TO(2 * p + 1) = even + (real)PAIR[p] * odd;
+      TO(2 * p + 2) = even - (real)PAIR[p] * odd;
+    }
   } else {
     const real a = 5.25, b = 4.25;
     TO(0) = a * (D(4) - D(2)) + (D(0) - D(6));
@@ -54,6 +102,23 @@ INLINE void results_of_points(const int m, const vec *s, const int apart, vec *t
   if (m == 2) {
     TO(0) = S(0) + (S(1) + S(2));
     TO(1) = (S(1) - S(2)) - S(3);
+    return;
+  }
+  if (m == 7) {
+    vec both[2][PAIRS]; /* sums and differences */
+#pragma GCC unroll 4
+    for (int p = 0; p < PAIRS; p++) {
+      both[0][p] = S(2 * p + 1) + S(2 * p + 2);
+      both[1][p] = S(2 * p + 1) - S(2 * p + 2);
+    }
+#pragma GCC unroll 7
+    for (int i = 0; i < 7; i++) {
+      vec result = power(PAIR[0], i) * both[i % 2][0];
+#pragma GCC unroll 4
+      for (int p = 1; p < PAIRS; p++) result += power(PAIR[p], i) * both[i % 2][p];
+      if (i == 0) result += S(0);
+      TO(i) = result;
+    }
     return;
   }
   vec a = S(1) + S(2), b = S(1) - S(2), c = S(3) + S(4), d = S(3) - S(4);
@@ -93,6 +158,15 @@ INLINE void points_of_taps(const int m, const vec *g, const int apart, vec *to, 
     TO(3) = (real)0.25 * sixth * (wide + 2 * middle);
     TO(4) = (real)0.25 * sixth * (wide - 2 * middle);
     TO(5) = last;
+  } else if (m == 7) {
+    TO(0) = (real)(1 / divisor(PAIRS)) * first;
+#pragma GCC unroll 4
+    for (int p = 0; p < PAIRS; p++) {
+      const double a = PAIR[p], by = 1 / divisor(p);
+      vec even = (real)by * first + (real)(by * a * a) * last;
+      TO(2 * p + 1) = even + (real)(by * a) * middle;
+      TO(2 * p + 2) = even - (real)(by * a) * middle;
+    }
   } else {
     vec wide = first + 4 * last, narrow = 4 * first + last;
     TO(0) = first;
@@ -127,6 +201,16 @@ INLINE void points_of_results(const int m, const vec *d, const int apart, vec *t
     TO(3) = even + odd;
     TO(4) = even - odd;
     TO(5) = D(3);
+  } else if (m == 7) {
+    TO(0) = D(0);
+#pragma GCC unroll 4
+    for (int p = 0; p < PAIRS; p++) {
+      const double a = PAIR[p];
+      vec even = D(0) + power(a, 2) * D(2) + power(a, 4) * D(4) + power(a, 6) * D(6);
+      vec odd = power(a, 1) * D(1) + power(a, 3) * D(3) + power(a, 5) * D(5);
+      TO(2 * p + 1) = even + odd;
+      TO(2 * p + 2) = even - odd;
+    }
   } else {
     vec even = D(0) + D(2) + D(4), odd = D(1) + D(3) + D(5);
     TO(0) = D(0);
@@ -148,6 +232,19 @@ INLINE void points_of_results(const int m, const vec *d, const int apart, vec *t
 /* to[i * step] = (Gᵀ u)[i]: the three taps' gradients from those of the points */
 INLINE void taps_of_points(const int m, const vec *u, const int apart, vec *to, const int step) {
 #define U(i) u[(i) * apart]
+  if (m == 7) {
+    to[0] = (real)(1 / divisor(PAIRS)) * U(0);
+    to[step] = to[2 * step] = (vec){0};
+#pragma GCC unroll 4
+    for (int p = 0; p < PAIRS; p++) {
+      const double a = PAIR[p], by = 1 / divisor(p);
+      vec sum = U(2 * p + 1) + U(2 * p + 2), difference = U(2 * p + 1) - U(2 * p + 2);
+      to[0] += (real)by * sum;
+      to[step] += (real)(by * a) * difference;
+      to[2 * step] += (real)(by * a * a) * sum;
+    }
+    return;
+  }
   vec a = U(1) + U(2), b = U(1) - U(2);
   if (m == 2) {
     to[0] = U(0) + (real)0.5 * a;

@@ -2,21 +2,67 @@
 
    The image is cut into tiles of m x m results. Every tile's inputs become n² points, n = m + 2;
    for each point one matrix product, tiles by channels times channels by results; the sums become
-   the tile's results. A block of tiles passes through all three steps while it is in the caches. */
+   the tile's results. A block of tiles passes through all three steps while it is in the caches. The
+   weights are points before, or, where these are too many, become points beside the products. */
 #include "queues.h"
 #include "winograd_tiles.h"
 
-/* sums (rows, PANEL) = values (rows, depth) right (depth, PANEL); fetches a piece of `next` */
+/* sums (rows, PANEL) = values (rows, depth) right (depth, PANEL), or += with `add`; fetches a piece
+   of `next` */
 #define PRODUCT(r)                                                                       \
-  case 2 * r: tile_rows(r, 1, &reach, a, line, b, sums, PANEL, &plain, 1); return;       \
-  case 2 * r + 1: tile_rows(r, 2, &reach, a, line, b, sums, PANEL, &plain, 1); return;
-static void point_product(i64 rows, i64 vectors, i64 depth, const real *a, i64 line,
-                          const real *b, real *sums, const real *next, i64 more) {
+  case 2 * r: tile_rows(r, 1, &reach, a, line, b, sums, PANEL, &finish, 1); return;      \
+  case 2 * r + 1: tile_rows(r, 2, &reach, a, line, b, sums, PANEL, &finish, 1); return;
+INLINE void some_product(const int add, i64 rows, i64 vectors, i64 depth, const real *a, i64 line,
+                         const real *b, real *sums, const real *next, i64 more) {
   struct reach reach = {1, 0, 1, 0, depth, next, more};
-  struct finish plain = {0};
+  struct finish finish = {.other = add ? sums : NULL};
   switch (2 * rows + vectors - 1) { EACH_HEIGHT(PRODUCT) }
 }
 #undef PRODUCT
+
+static void point_product(i64 rows, i64 vectors, i64 depth, const real *a, i64 line, const real *b,
+                          real *sums, const real *next, i64 more) {
+  some_product(0, rows, vectors, depth, a, line, b, sums, next, more);
+}
+
+static void further_product(i64 rows, i64 vectors, i64 depth, const real *a, i64 line, const real *b,
+                            real *sums, const real *next, i64 more) {
+  some_product(1, rows, vectors, depth, a, line, b, sums, next, more);
+}
+
+/* The points, in the rows from `row` to `till`, of the taps of half a panel for `count` sources: from
+   (9, …, PANEL), `tap` apart, to (points, …, PANEL), `point` apart. */
+INLINE void taps_of(const int m, const real *packed, i64 tap, i64 count, i64 row, i64 till,
+                    real *to, i64 point) {
+  const int points = m + 2;
+  for (i64 i = 0; i < count; i++, packed += PANEL, to += PANEL) {
+    vec column[3], half[3 * MOST_POINTS], line[MOST_POINTS];
+#pragma GCC unroll 3
+    for (int q = 0; q < 3; q++) {
+#pragma GCC unroll 3
+      for (int p = 0; p < 3; p++) column[p] = load(packed + (p * 3 + q) * tap);
+      points_of_taps(m, column, 1, half + q, 3);
+    }
+    real *at = to;
+    for (i64 r = row; r < till; r++) {
+      points_of_taps(m, half + r * 3, 1, line, 1);
+#pragma GCC unroll 9
+      for (int j = 0; j < points; j++, at += point) store(at, line[j]);
+    }
+  }
+}
+
+/* The same of both halves. */
+static void panel_points(i64 m, const real *packed, i64 tap, i64 count, i64 row, i64 till, real *to,
+                         i64 point) {
+  for (i64 half = 0; half < PANEL; half += LANES, packed += LANES, to += LANES)
+    switch (m) {
+      case 2: taps_of(2, packed, tap, count, row, till, to, point); break;
+      case 4: taps_of(4, packed, tap, count, row, till, to, point); break;
+      case 6: taps_of(6, packed, tap, count, row, till, to, point); break;
+      default: taps_of(7, packed, tap, count, row, till, to, point);
+    }
+}
 
 /* What is fetched into the second-level cache while products are computed: row by row what the
    tiles from `tile` to `till` will read. */
@@ -38,10 +84,9 @@ INLINE void fetch_row(const struct winograd *s, struct coming *coming) {
   if (++coming->row == s->m + 2) coming->row = 0, coming->tile++;
 }
 
-/* Products and results of `count` tiles from `first` on, for the panels from `panel` to `till`. */
-static void panels_of(const struct winograd *s, const real *values, const real *w, real *sums,
-                      i64 first, i64 count, i64 panel, i64 till, real *y,
-                      const struct finish *finish, struct coming *coming) {
+/* The sums of `count` tiles for the panels from `panel` to `till`, whose weights are points. */
+static void sums_by_points(const struct winograd *s, const real *values, const real *w, i64 count,
+                           i64 panel, i64 till, real *sums, struct coming *coming) {
   i64 points = (s->m + 2) * (s->m + 2), matrix = s->tiles * PANEL, groups = pieces(count, TILE_ROWS);
   i64 size = s->c * PANEL, part = pieces(4, groups); /* quarters that a product fetches */
   for (i64 e = 0; e < points; e++)
@@ -57,9 +102,47 @@ static void panels_of(const struct winograd *s, const real *values, const real *
                       to + row * PANEL, next + g * part * (size / 4), part - 1);
       }
     }
+}
+
+/* The same where the weights (panels, 9, c, PANEL) become points as they are needed, in `made`: some
+   rows of points for some channels of a panel at a time. */
+static void sums_by_taps(const struct winograd *s, const real *values, const real *w, i64 count,
+                         i64 panel, i64 till, real *sums, struct coming *coming) {
+  i64 across = s->m + 2, groups = pieces(count, TILE_ROWS), size = s->c * PANEL;
+  i64 matrix = s->tiles * PANEL, apart = s->depth * PANEL + LINE;
+  i64 more = pieces(pieces(count, groups) * s->line, s->depth / 4 * PANEL) - 1;
+  real *made = sums + s->panels * across * across * matrix;
+  for (i64 first = 0, end; first < across * across; first = end) {
+    end = min_i64(across * across, first + s->taps * across);
+    for (i64 c = 0; c < s->c; c += s->depth)
+      for (i64 p = panel; p < till; p++) {
+        const real *part = values + c / s->depth * s->part, *from = w + p * 9 * size + c * PANEL;
+        i64 depth = min_i64(s->depth, s->c - c), vectors = min_i64(pieces(s->k - p * PANEL, LANES), 2);
+        panel_points(s->m, from, size, depth, first / across, end / across, made, apart);
+        for (i64 e = first; e < end; e++) {
+          real *right = made + (e - first) * apart;
+          real *to = sums + ((p - panel) * across * across + e) * matrix;
+          fetch_row(s, coming);
+          for (i64 g = 0; g < groups; g++) {
+            i64 row = panel_row(count, g), rows = panel_row(count, g + 1) - row;
+            const real *left = part + e * s->point + row * s->line, *next = left + s->point;
+            (c == 0 ? point_product : further_product)(rows, vectors, depth, left, s->line, right,
+                                                       to + row * PANEL, next, more);
+          }
+        }
+      }
+  }
+}
+
+/* Products and results of `count` tiles from `first` on, for the panels from `panel` to `till`. */
+static void panels_of(const struct winograd *s, const real *values, const real *w, real *sums,
+                      i64 first, i64 count, i64 panel, i64 till, real *y,
+                      const struct finish *finish, struct coming *coming) {
+  i64 size = (s->m + 2) * (s->m + 2) * s->tiles * PANEL; /* of a panel's sums */
+  (s->taps ? sums_by_taps : sums_by_points)(s, values, w, count, panel, till, sums, coming);
   for (i64 t = 0; t < count; t++)
     for (i64 p = panel; p < till; p++)
-      output(s, sums + (p - panel) * points * matrix + t * PANEL, first + t, p * PANEL, y, finish);
+      output(s, sums + (p - panel) * size + t * PANEL, first + t, p * PANEL, y, finish);
 }
 
 /* Each thread takes blocks of tiles, or of some panels each: it makes the points of a block itself,
@@ -73,7 +156,8 @@ static void blocks_by_thread(const struct winograd *s, const real *x, const real
   fill_queues(&queues, s->threads, blocks * parts);
 #pragma omp parallel num_threads(s->threads)
   for (i64 task, ended = 0, made = -1; (task = next_task(&queues, &ended)) >= 0;) {
-    real *values = work + omp_get_thread_num() * (s->values + s->sums), *sums = values + s->values;
+    real *own = work + omp_get_thread_num() * (s->values + s->sums);
+    real *values = own + LANES, *sums = own + s->values;
     i64 block = task / parts, from = task % parts * each, till = min_i64(panels, from + each);
     i64 first = all * block / blocks, ahead = all * (block + 1) / blocks, count = ahead - first;
     struct coming coming = {.x = x, .tile = ahead, .till = min_i64(all, ahead + count)};
@@ -93,7 +177,7 @@ static void blocks_shared(const struct winograd *s, const real *x, const real *w
   struct queues queues;
 #pragma omp parallel num_threads(s->threads)
   for (i64 first = 0; first < all; first += s->tiles) {
-    real *values = work, *sums = work + s->values + omp_get_thread_num() * s->sums;
+    real *values = work + LANES, *sums = work + s->values + omp_get_thread_num() * s->sums;
     i64 count = min_i64(s->tiles, all - first), ended = 0, task;
     struct coming nothing = {0};
 #pragma omp single nowait
@@ -110,7 +194,7 @@ static void blocks_shared(const struct winograd *s, const real *x, const real *w
 }
 
 /* y = clamp(w * x + b + other, low, high), or the greatest of each 2 x 2 of clamp(w * x + b, …);
-   w transformed; y and other are channels-last */
+   w are points, or taps where rows of points are made of them; y and other are channels-last */
 void KERNEL(winograd)(const real *x, const real *w, const real *b, const real *other, real *y,
                       const i64 *shape, const real *range, real *work) {
   const struct winograd *s = (const struct winograd *)shape;
@@ -122,23 +206,6 @@ void KERNEL(winograd)(const real *x, const real *w, const real *b, const real *o
 }
 
 enum { INPUTS = 8 }; /* whose points are made in one go: those of more would not stay in the cache */
-
-/* The points of the taps of half a panel, for `count` sources: from (9, count, PANEL) to (points,
-   INPUTS, PANEL). */
-INLINE void taps_of(const int m, const real *packed, i64 count, real *to) {
-  const int points = m + 2;
-  for (i64 i = 0; i < count; i++, packed += PANEL, to += PANEL) {
-    vec line[MOST_POINTS], half[3 * MOST_POINTS];
-    for (int p = 0; p < 3; p++) {
-      for (int q = 0; q < 3; q++) line[q] = load(packed + (p * 3 + q) * count * PANEL);
-      points_of_taps(m, line, 1, half + p * points, 1);
-    }
-    for (int j = 0; j < points; j++) {
-      points_of_taps(m, half + j, points, line, 1);
-      for (int i = 0; i < points; i++) store(to + (i * points + j) * INPUTS * PANEL, line[i]);
-    }
-  }
-}
 
 /* to (panels, points, ins, PANEL). The points of a few sources are made side by side, so that whole
    lines are copied to where they belong. */
@@ -152,12 +219,10 @@ void KERNEL(winograd_weights)(const real *w, real *to, const i64 *shape, i64 m) 
       real packed[9 * INPUTS * PANEL], made[MOST_POINTS * MOST_POINTS * INPUTS * PANEL];
       struct packing some = *all;
       some.ins = min_i64(INPUTS, all->ins - first);
-      for (i64 half = 0; half < PANEL; half += LANES) {
-        pack_half(&some, w + all->first + first * all->in, panel * PANEL + half, 0, some.ins, packed);
-        if (m == 2) taps_of(2, packed, some.ins, made + half);
-        if (m == 4) taps_of(4, packed, some.ins, made + half);
-        if (m == 6) taps_of(6, packed, some.ins, made + half);
-      }
+      for (i64 half = 0; half < PANEL; half += LANES)
+        pack_half(&some, w + all->first + first * all->in, panel * PANEL + half, 0, some.ins,
+                  packed + half);
+      panel_points(m, packed, some.ins * PANEL, some.ins, 0, m + 2, made, INPUTS * PANEL);
       real *at = to + panel * points * apart + first * PANEL;
       for (i64 e = 0; e < points; e++)
         for (i64 l = 0; l < some.ins * PANEL; l += LANES)

@@ -1,7 +1,8 @@
 """Winograd's convolution F(m x m, 3 x 3): transformed weights, blocks, the call of winograd.c.
 
 The largest error against float64, relative to the largest result, on layers of known networks:
-m = 2: 5e-7, m = 4: 1e-5, m = 6: 2e-5; the direct product has 2e-6, its sums being longer.
+m = 2: 5e-7, m = 4: 1e-5, m = 6: 2e-5, m = 7: 3e-5; the direct product has 2e-6, its sums being
+longer.
 """
 
 import functools
@@ -18,7 +19,7 @@ NEAR = 2_000_000  # numbers of weights that every block may read; of more, there
 FEWEST = 24  # tiles of such a block, or of one whose points do not stay near
 COLUMNS = 64  # results of a tile that are summed before they are transformed
 CACHED = 4_000_000  # numbers of weights that every block which threads share may read
-DEEP = 100  # tiles of a block for the gradient of weights
+DEEP = {2: 100, 4: 100, 6: 64, 7: 64}  # tiles of a block for the gradient of weights
 TOGETHER = 4  # groups of its results whose sums lie together: see winograd_weight.c
 TASKS = 8  # of a thread at least for the products of such a block
 CHUNKS = 8  # of the tiles, with sums of their own, where sums are small
@@ -26,6 +27,10 @@ SUMS = 1_200_000  # numbers of all chunks' taps at most
 LEAST = 64  # tiles of a chunk
 FEW_THREADS = 4  # that each make all points, rather than share them
 BY_BLOCKS, BY_PANELS, SHARED = range(3)  # of winograd_tiles.h
+DEPTH = 64  # channels whose points are multiplied by weights that are made for them
+MADE = 1740  # points by channels of such weights that stay near
+MADE_COLUMNS = 32  # results whose sums are made by them side by side
+MOST = 32  # tiles of a block that makes them
 SPREAD = 16  # numbers between the rows of points: powers of two apart they fight for cache lines
 
 
@@ -52,36 +57,56 @@ def block(m, tiles, c, k, threads):
     return pieces(tiles, blocks), max(1, min(taken, panels // (parts * threads))), how
 
 
-def plan(m, shape, strides, k, grid, padding, pooled, threads):
-    """What winograd.c needs to know, and how many numbers of scratch memory."""
+def makes(m, c, k):
+    """True when the points of the weights are made as they are needed.
+
+    All would be too many, or a sum of so many products less exact than said above.
+    """
+    return m == 7 and ((m + 2) ** 2 * c * k > NEAR or c > 2 * DEPTH)
+
+
+def making_block(tiles, k, threads):
+    """The same as block() where the points of the weights are made for each block."""
+    blocks, width = pieces(tiles, MOST), weights.panel_width()
+    taken = min(max(1, MADE_COLUMNS // width), pieces(k, width))
+    if blocks >= threads:
+        return pieces(tiles, threads * pieces(blocks, threads)), taken, BY_BLOCKS
+    alone = tiles <= MOST // 3 and threads <= FEW_THREADS
+    return pieces(tiles, blocks), taken, BY_PANELS if alone else SHARED
+
+
+def plan(m, shape, strides, k, grid, padding, pooled, threads, making):
+    """What winograd.c needs to know, and how many numbers of scratch memory.
+
+    making: the weights are taps, and become points as they are needed.
+    """
     n, c, h, w = shape
-    width = weights.panel_width()
-    down, across = pieces(grid[0], m), pieces(grid[1], m)
-    tiles, panels, parted = block(m, n * down * across, c, k, threads)
-    points, line = (m + 2) ** 2, c + SPREAD
+    width, points, down, across = weights.panel_width(), (m + 2) ** 2, *(pieces(g, m) for g in grid)
+    if making:
+        tiles, panels, parted = making_block(n * down * across, k, threads)
+        lanes = width // 2
+        depth = lanes * pieces(pieces(c, pieces(c, DEPTH)), lanes)
+        rows = max(1, MADE // ((m + 2) * depth))
+        made, line = (m + 2) * rows * (depth * width + SPREAD), depth + SPREAD
+    else:
+        tiles, panels, parted = block(m, n * down * across, c, k, threads)
+        depth, rows, made, line = c, 0, 0, c + SPREAD
     point = tiles * line + SPREAD
-    values, sums = points * point, memory.apart(points * panels * tiles * width)
+    values = SPREAD + points * point * pieces(c, depth)
+    sums = memory.apart(points * panels * tiles * width + made)
     image, _, row, column = strides
     sizes = [n, c, h, w, k, *grid, *padding, image, row, column, m, down, across]
-    sizes += [tiles, panels, parted, line, point, threads, values, sums, *(pooled or (0, 0)), k]
-    made = 1 if parted == SHARED else threads  # how often the points are there at a time
-    return np.array(sizes), made * values + threads * sums
+    sizes += [tiles, panels, parted, depth, line, point, points * point, rows]
+    sizes += [threads, values, sums, *(pooled or (0, 0)), k]
+    copies = 1 if parted == SHARED else threads  # how often the points are there at a time
+    return np.array(sizes), copies * values + threads * sums
 
 
-def transformed(w, m, flipped):
+def transformed(m, flipped, w):
     """w (k, c, 3, 3) as points of its taps: (panels, points, c, width).
 
-    flipped: for the gradient instead, (panels, points, k, width) with the taps in reverse.
+    flipped: (panels, points, k, width) with the taps in reverse, the panels being those of c.
     """
-    return weights.kept(w, *points_of(m, flipped))
-
-
-def points_of(m, flipped):
-    """The key and the maker of transformed weights, as weights.kept takes them."""
-    return ("winograd", m, flipped), functools.partial(_transformed, m, flipped)
-
-
-def _transformed(m, flipped, w):
     shape, panels = weights.packing(w, 1, flipped)
     size = (m + 2) ** 2 * panels // 9
     to = memory.empty(size, w.dtype)
@@ -89,23 +114,43 @@ def _transformed(m, flipped, w):
     return to
 
 
+class TileStep(Step):
+    """The Step of winograd.c, and how its weights are packed."""
+
+    __slots__ = "m", "making"
+
+    def __init__(self, m, making, *rest):
+        super().__init__("winograd", *rest)
+        self.m, self.making = m, making
+
+    def packing(self, flipped):
+        """The key and the maker of the weights, as weights.kept takes them.
+
+        flipped: for the gradient instead, with the taps in reverse.
+        """
+        if self.making:
+            return weights.panels_of(1, flipped)
+        return ("winograd", self.m, flipped), functools.partial(transformed, self.m, flipped)
+
+
 @functools.lru_cache(maxsize=1024)
 def prepared(m, limits, pitch, shape, strides, k, grid, padding, pooled, threads):
-    """The Step for channels-last images of a shape and of strides in numbers.
+    """The TileStep for channels-last images of a shape and of strides in numbers.
 
     pooled: the grid of y where it has the greatest of each 2 x 2 results, or None.
     """
-    sizes, work = plan(m, shape, strides, k, grid, padding, pooled, threads)
-    return Step("winograd", shape[0], pooled or grid, k, sizes, work, limits, pitch)
+    making = makes(m, shape[1], k)
+    sizes, work = plan(m, shape, strides, k, grid, padding, pooled, threads, making)
+    return TileStep(m, making, shape[0], pooled or grid, k, sizes, work, limits, pitch)
 
 
-def convolve(x, packed, b, other, limits, k, m, grid, padding):
+def convolve(x, w, flipped, b, other, limits, k, m, grid, padding):
     """y = clamp(w * x + b + other, *limits), channels-last; b, other, limits may be None"""
     x = arranged(x, True)
     strides = tuple(s // x.itemsize for s in x.strides)
     options = strides, k, grid, padding, None, native.lib.threads()
     step = prepared(m, limits, None, x.shape, *options)
-    return step(x, packed, b, other)
+    return step(x, weights.kept(w, *step.packing(flipped)), b, other)
 
 
 @functools.lru_cache(maxsize=512)
@@ -115,11 +160,11 @@ def weight_plan(m, shape, strides, k, grid, padding, threads):
     width, points, pitch = weights.panel_width(), (m + 2) ** 2, left_pitch()
     down, across = pieces(grid[0], m), pieces(grid[1], m)
     tiles, groups, panels = n * down * across, pieces(k, weights.tile_rows()), pieces(c, width)
-    chunks, blocks = cutting(tiles, c, k)
+    chunks, blocks = cutting(m, tiles, c, k)
     count = pieces(pieces(tiles, chunks), blocks)
     image, _, row, column = strides
     sizes = [n, c, h, w, k, *grid, *padding, image, row, column, m, down, across]
-    sizes += [count, 1, 1, 0, 0, threads, 0, 0]
+    sizes += [count, 1, 1, c, 0, 0, 0, 0, threads, 0, 0]
     block = points * (panels * (count + 1) * width + groups * (count * pitch + width))
     block += memory.APART
     parts, alone = max(1, min(groups, pieces(TASKS * threads, panels))), chunks >= threads
@@ -130,14 +175,14 @@ def weight_plan(m, shape, strides, k, grid, padding, threads):
     return np.array(sizes), parts, chunks, blocks, int(alone), work
 
 
-def cutting(tiles, c, k):
+def cutting(m, tiles, c, k):
     """How many chunks of the tiles have taps of their own, and how many blocks there are of each.
 
     A power of two, so that each thread takes as many. It does not depend on the threads.
     """
     chunks = 1 << min(CHUNKS, SUMS // (9 * c * k), tiles // LEAST).bit_length() >> 1
     chunks = max(1, chunks)
-    return chunks, pieces(pieces(tiles, chunks), DEEP)
+    return chunks, pieces(pieces(tiles, chunks), DEEP[m])
 
 
 def left_pitch():

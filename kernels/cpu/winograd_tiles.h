@@ -10,7 +10,9 @@ struct winograd {
   i64 x_image, x_row, x_column; /* strides of the source; its channels lie together */
   i64 m, down, across;          /* results of a tile's side, tiles of an image */
   i64 tiles, panels, parted;    /* a block, see below */
-  i64 line, point;              /* of the points: numbers a tile, numbers a point */
+  i64 depth;                    /* of so many channels products are summed before sums are added */
+  i64 line, point, part;        /* of the points: numbers a tile, a point, and for these channels */
+  i64 taps;                     /* rows of points whose weights are made at a time, or 0 */
   i64 threads, values, sums;    /* numbers of scratch memory a thread: for points, for sums */
   i64 pooled_h, pooled_w;       /* the grid of y where it is pooled, else 0 */
   i64 pitch;                    /* numbers from a pixel of y to the next */
@@ -53,10 +55,10 @@ INLINE void input_vector(const int m, const int whole, struct inside part, const
                          i64 row, i64 column, i64 apart, real *to) {
   const int points = m + 2;
   vec line[MOST_POINTS], half[MOST_POINTS * MOST_POINTS];
-#pragma GCC unroll 8
+#pragma GCC unroll 9
   for (int j = 0; j < points; j++) {
     const real *at = from;
-#pragma GCC unroll 8
+#pragma GCC unroll 9
     for (int i = 0; i < points; i++, at += row) {
       line[i] = whole || is_inside(part, i, j) ? load(at) : (vec){0};
       if (j < m) __builtin_prefetch(at + points * column);
@@ -65,10 +67,10 @@ INLINE void input_vector(const int m, const int whole, struct inside part, const
     from += column;
     OPAQUE(from);
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 9
   for (int i = 0; i < points; i++) {
     points_of_input(m, half + i * points, 1, line, 1);
-#pragma GCC unroll 8
+#pragma GCC unroll 9
     for (int j = 0; j < points; j++, to += apart) store(to, line[j]);
     OPAQUE(to);
   }
@@ -90,26 +92,28 @@ INLINE struct reading reading_of(const int m, const struct winograd *s, const re
   return (struct reading){from, whole, part};
 }
 
-/* The points of a tile's inputs. */
+/* The points of a tile's inputs, to (parts, points, tiles, line). The last vector may overlap the one
+   before, and begin before its part, where nothing is. */
 INLINE void input_of(const int m, const struct winograd *s, const real *x, i64 tile, real *values) {
   struct reading at = reading_of(m, s, x, tile);
   i64 row = s->x_row, column = s->x_column;
-  for (i64 next = 0; next < s->c; next += LANES) {
-    i64 c = min_i64(next, s->c - LANES); /* the last vector may overlap the one before */
-    if (at.whole)
-      input_vector(m, 1, at.part, at.from + c, row, column, s->point, values + c);
-    else
-      input_vector(m, 0, at.part, at.from + c, row, column, s->point, values + c);
-  }
+  for (i64 part = 0; part < s->c; part += s->depth, values += s->part)
+    for (i64 next = part; next < min_i64(part + s->depth, s->c); next += LANES) {
+      i64 c = min_i64(next, s->c - LANES);
+      if (at.whole)
+        input_vector(m, 1, at.part, at.from + c, row, column, s->point, values + c - part);
+      else
+        input_vector(m, 0, at.part, at.from + c, row, column, s->point, values + c - part);
+    }
 }
 
 /* The columns of one vector of a tile's sums transformed: (m, points). */
 INLINE void columns_of(const int m, const real *sums, i64 apart, vec *half) {
   const int points = m + 2;
   vec column[MOST_POINTS];
-#pragma GCC unroll 8
+#pragma GCC unroll 9
   for (int j = 0; j < points; j++) {
-#pragma GCC unroll 8
+#pragma GCC unroll 9
     for (int i = 0; i < points; i++) column[i] = load(sums + (i * points + j) * apart);
     results_of_points(m, column, 1, half + j, points);
   }
@@ -123,14 +127,14 @@ INLINE void output_vector(const int m, const real *sums, i64 apart, i64 rows, i6
   vec half[MOST_RESULTS * MOST_POINTS], line[MOST_RESULTS], bias = {0};
   if (finish->bias) memcpy(&bias, finish->bias, count * sizeof(real));
   columns_of(m, sums, apart, half);
-#pragma GCC unroll 6
+#pragma GCC unroll 7
   for (int i = 0; i < m; i++) {
-#pragma GCC unroll 6
+#pragma GCC unroll 7
     for (int j = m; j < 2 * m; j++) /* the next tile's place */
       __builtin_prefetch(y + i * y_row + j * y_column, 1);
     if (i >= rows) break;
     results_of_points(m, half + i * points, 1, line, 1);
-#pragma GCC unroll 6
+#pragma GCC unroll 7
     for (int j = 0; j < m; j++)
       if (j < columns) finish_vector(line[j] + bias, i * y_row + j * y_column, count, y, finish);
   }
@@ -151,7 +155,7 @@ INLINE void pooled_vector(const int m, const real *sums, i64 apart, i64 rows, i6
     results_of_points(m, half + 2 * i * points, 1, upper, 1);
     if (2 * i + 1 < rows) {
       results_of_points(m, half + (2 * i + 1) * points, 1, lower, 1);
-#pragma GCC unroll 6
+#pragma GCC unroll 7
       for (int j = 0; j < m; j++) upper[j] = greater_or_none(upper[j], lower[j]);
     }
 #pragma GCC unroll 3
@@ -196,7 +200,8 @@ static void input(const struct winograd *s, const real *x, i64 tile, real *value
   switch (s->m) {
     case 2: input_of(2, s, x, tile, values); return;
     case 4: input_of(4, s, x, tile, values); return;
-    default: input_of(6, s, x, tile, values); return;
+    case 6: input_of(6, s, x, tile, values); return;
+    default: input_of(7, s, x, tile, values); return;
   }
 }
 
@@ -208,6 +213,7 @@ static void output(const struct winograd *s, const real *sums, i64 tile, i64 cha
     case -6: pooled_of(6, s, sums, tile, channel, y, finish); return;
     case 2: output_of(2, s, sums, tile, channel, y, finish); return;
     case 4: output_of(4, s, sums, tile, channel, y, finish); return;
-    default: output_of(6, s, sums, tile, channel, y, finish); return;
+    case 6: output_of(6, s, sums, tile, channel, y, finish); return;
+    default: output_of(7, s, sums, tile, channel, y, finish); return;
   }
 }

@@ -32,7 +32,7 @@ INLINE i64 left_row(const struct winograd *s, i64 group) {
 
 /* Fetch the place of the next tile's points. */
 INLINE void fetch_place(const int points, const real *to, i64 apart) {
-#pragma GCC unroll 8
+#pragma GCC unroll 9
   for (int i = 0; i < points * points; i++, to += apart) __builtin_prefetch(to, 1);
 }
 
@@ -59,10 +59,10 @@ INLINE void gradient_vector(const int m, const int whole, struct inside part, co
                             i64 row, i64 column, i64 apart, real *to) {
   const int points = m + 2;
   vec line[MOST_POINTS], half[MOST_POINTS * MOST_RESULTS];
-#pragma GCC unroll 6
+#pragma GCC unroll 7
   for (int j = 0; j < m; j++) {
     const real *at = from;
-#pragma GCC unroll 6
+#pragma GCC unroll 7
     for (int i = 0; i < m; i++, at += row) {
       line[i] = whole || is_inside(part, i, j) ? load(at) : (vec){0};
       __builtin_prefetch(at + m * column);
@@ -71,10 +71,10 @@ INLINE void gradient_vector(const int m, const int whole, struct inside part, co
     from += column;
     OPAQUE(from);
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 9
   for (int i = 0; i < points; i++) {
     points_of_results(m, half + i * m, 1, line, 1);
-#pragma GCC unroll 8
+#pragma GCC unroll 9
     for (int j = 0; j < points; j++, to += apart) store(to, line[j]);
     OPAQUE(to);
   }
@@ -107,7 +107,7 @@ static void pack_tile(const struct winograd *s, const struct factors *f, const r
     right_of(m, s, f, x, first + t, right);              \
     left_of(m, s, f, dy, first + t, left);               \
     return;
-  switch (s->m) { CASE(2) CASE(4) CASE(6) }
+  switch (s->m) { CASE(2) CASE(4) CASE(6) CASE(7) }
 #undef CASE
 }
 
@@ -140,9 +140,9 @@ INLINE void add_group_taps(const int m, const struct winograd *s, const real *su
     for (i64 v = 2 * panel; v < min_i64(pieces(s->c, LANES), 2 * panel + 2); v++) {
       const real *from = sums + v % 2 * LANES;
       vec line[MOST_POINTS], half[3 * MOST_POINTS], taps[9];
-#pragma GCC unroll 8
+#pragma GCC unroll 9
       for (int i = 0; i < points; i++) {
-#pragma GCC unroll 8
+#pragma GCC unroll 9
         for (int j = 0; j < points; j++, from += TOGETHER * SUMS) line[j] = load(from);
         taps_of_points(m, line, 1, half + i, points);
         OPAQUE(from);
@@ -193,7 +193,8 @@ static void add_part(const struct winograd *s, const struct factors *f, i64 coun
     switch (s->m) {
       case 2: add_groups_of(2, s, f, count, g, groups, panel, left, right, sums, dw); break;
       case 4: add_groups_of(4, s, f, count, g, groups, panel, left, right, sums, dw); break;
-      default: add_groups_of(6, s, f, count, g, groups, panel, left, right, sums, dw); break;
+      case 6: add_groups_of(6, s, f, count, g, groups, panel, left, right, sums, dw); break;
+      default: add_groups_of(7, s, f, count, g, groups, panel, left, right, sums, dw); break;
     }
   }
 }
