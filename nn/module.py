@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flambeau import kernels
-from flambeau.nn import saving, summary
+from flambeau.nn import flat, saving, summary, tied
 
 
 class Arguments(NamedTuple):
@@ -41,6 +41,7 @@ class Module:
     `buffers`; it defines `forward` and `backward` and nothing else. `grad_weight` is the gradient
     of `weight`: it is made when first asked for, is None when the weight is None or frozen, and
     `backward` adds to it. Modules held as attributes (or in lists of them) are its children.
+    Those that hold one array, or views of one memory as `weight` and `weight.T`, share a parameter.
 
     >>> class Double(Module):
     ...     def forward(self, x):
@@ -76,6 +77,12 @@ class Module:
         for name in cls.params:
             if not hasattr(cls, "grad_" + name):
                 setattr(cls, "grad_" + name, Gradient(name))
+
+    def __getstate__(self):
+        return tied.pickled(self)
+
+    def __setstate__(self, state):
+        vars(self).update(tied.unpickled(state))
 
     def __repr__(self):
         args, kwargs = self.arguments
@@ -151,16 +158,13 @@ class Module:
         return list(found.values())
 
     def slots(self):
-        """Where the learned arrays are: (dotted name, module, attribute), each array once."""
-        found, seen = [], set()
-        for path, module in self.named_modules():
-            prefix = _dot(path, "")
-            for name in module.params:
-                array = getattr(module, name)
-                if array is not None and id(array) not in seen:
-                    seen.add(id(array))
-                    found.append((prefix + name, module, name))
-        return found
+        """Where the learned arrays are: (dotted name, module, attribute), each memory once.
+
+        Two that are views of the same elements, such as `weight` and `weight.T`, are one, under the
+        name of the first, or of the first that is frozen. Their gradients are made one memory as
+        well: what came to them apart is summed.
+        """
+        return tied.slots(self)
 
     def named_parameters(self):
         """The learned arrays as (dotted name, array), each once."""
@@ -181,7 +185,7 @@ class Module:
 
     def gradients(self):
         """The gradients, in the order of `parameters()`; None where frozen."""
-        return [getattr(module, "grad_" + name) for _, module, name in self.slots()]
+        return [getattr(module, "grad_" + name) for _, module, name in tied.slots(self, True)]
 
     def zero_grad(self):
         """Set all gradients to zero."""
@@ -251,15 +255,16 @@ class Module:
 
     def _convert(self, change):
         """Replace every array of the state by change(array); shared arrays stay shared."""
-        memo = {}
+        held = []
         for module in self.modules():
             module.saved = None
             for name in (*module.params, *("grad_" + p for p in module.params), *module.buffers):
                 array = module.__dict__.get(name)
                 if array is not None and not isinstance(array, int):
-                    if id(array) not in memo:
-                        memo[id(array)] = array, change(array)
-                    setattr(module, name, memo[id(array)][1])
+                    held.append((module, name, array))
+        new = tied.changed([array for _, _, array in held], change)
+        for module, name, array in held:
+            setattr(module, name, new[id(array)])
         return self
 
     def share(self, other, *names):
@@ -267,6 +272,7 @@ class Module:
 
         Goes through the children side by side. Without names: all parameters. Source: Torch7.
         """
+        tied.holders(other, True)
         for name in names or self.params:
             if name in self.params and name in other.params:
                 setattr(self, name, getattr(other, name))
@@ -279,9 +285,10 @@ class Module:
         """Put all parameters into one flat array and their gradients into another: (flat, grads).
 
         Parameters become views of it, so that writing to the flat array changes them; sharing
-        survives. Frozen modules are left out. Source: Torch7's getParameters.
+        survives; those that overlap in part are refused. Frozen modules are left out. Source:
+        Torch7's getParameters.
         """
-        return saving.flatten(self)
+        return flat.flatten(self)
 
     def clone(self, *names):
         """A copy with arrays of its own; those called `names` are shared with the original."""

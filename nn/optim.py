@@ -6,6 +6,7 @@ from operator import is_
 import numpy as np
 
 from flambeau import kernels
+from flambeau.nn import tied
 
 __all__ = ["SGD", "Adam", "AdamW", "CosineLR", "Optimizer", "Schedule", "StepLR"]
 
@@ -65,7 +66,7 @@ class Optimizer:
         self.net, self.lr = net, lr
         self.state = {}  # dotted name of the parameter -> {"step": number of steps, arrays}
         self.owners = {}  # dotted name -> the module that had the parameter
-        self.slots, self.found, self.parts = [], [], Parts()  # of the last step
+        self.slots, self.found, self.parts, self.known = [], [], Parts(), []  # of the last step
         for name, value in options.items():
             setattr(self, name, value)
         for name in ("lr", *(n for n in options if n in ("momentum", "weight_decay", "eps"))):
@@ -89,7 +90,7 @@ class Optimizer:
     def step(self, closure=None):
         """One step. closure: called first, to compute the gradients; its loss is returned."""
         loss = closure() if closure else None
-        slots = self.net.slots()
+        slots = tied.slots(self.net, known=self.known)
         if slots != self.slots or not _same(self._found(slots), self.found):
             self.parts = self._recalled(slots)
             self.slots, self.found = slots, self._found(slots)
@@ -111,6 +112,7 @@ class Optimizer:
 
     def _recalled(self, slots):
         """The parts of a step: each (w, dw, kept) where there is a gradient and nothing frozen."""
+        tied.need_apart(slots)
         parts, arrays = Parts(), self.arrays
         for path, module, name in slots:
             grad = module.__dict__.get("grad_" + name)  # None: no backward came here

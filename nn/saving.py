@@ -1,4 +1,4 @@
-"""The state of a network: by name, flat, copied, in a file."""
+"""The state of a network: by name, copied, in a file."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from flambeau import kernels
-from flambeau.nn import init
+from flambeau.nn import init, tied
 
 FORMAT = "flambeau network 1"
 
@@ -57,32 +57,6 @@ def load_state_dict(module, state, strict):
             kernels.of(array).assign(array, kernels.of(array).array(array, value))
 
 
-def flatten(module):
-    """All parameters in one flat array, all gradients in another; parameters become views."""
-    slots = [(m, name) for _, m, name in module.slots() if not m.frozen]
-    if not slots:
-        raise ValueError(f"flatten_parameters({type(module).__name__}): nothing here learns")
-    views = {}
-    first = getattr(*slots[0])
-    k = kernels.of(first)
-    size = sum(getattr(m, name).size for m, name in slots)
-    flat, grads = (k.zeros(first, (size,), first.dtype) for _ in range(2))
-    start = 0
-    for m, name in slots:
-        array = getattr(m, name)
-        piece = slice(start, start + array.size)
-        start += array.size
-        for source, whole in ((array, flat), (getattr(m, "grad_" + name), grads)):
-            view = whole[piece].reshape(array.shape)
-            k.assign(view, source)
-            views[id(source)] = source, view
-    for m in module.modules():
-        for name in (*m.params, *("grad_" + name for name in m.params)):
-            if id(m.__dict__.get(name)) in views:
-                setattr(m, name, views[id(m.__dict__[name])][1])
-    return flat, grads
-
-
 def clone(value, memo=None):
     """A deep copy of a module (or of what it holds); arrays shared inside stay shared."""
     from flambeau.nn.module import Module
@@ -96,7 +70,9 @@ def clone(value, memo=None):
         vars(twin).update({name: clone(v, memo) for name, v in vars(value).items()})
         return twin
     if isinstance(value, np.ndarray) or hasattr(value, "gpudata"):
-        twin = kernels.of(value).copy(value)
+        if (key := tied.memory(value)) not in memo:  # another view may follow
+            memo[key] = value, kernels.of(value).copy(tied.block(value, value))
+        twin = tied.view(memo[key][1], value)
     elif isinstance(value, dict):
         twin = {k: clone(v, memo) for k, v in value.items()}
     elif isinstance(value, (list, tuple)) and type(value) in (list, tuple):
@@ -226,14 +202,29 @@ def _umask():
 
 
 def _write(group, module):
-    """Each array once; one that is shared is a second link to the same data set."""
-    written = {}
+    """Each array once; one that is shared is a second link to the same data set.
+
+    Views of one memory are data sets of their own, so that each can be read by its name; which is
+    to be a view of which, and in what layout, is written beside them.
+    """
+    written, layouts = {}, {}  # id of an array -> path; memory of a parameter -> path, layout
     state = state_dict(module)
     for path, m, name in entries(module):
         value = getattr(m, name)
-        shared = not isinstance(value, int) and id(value) in written
-        group[path] = group[written[id(value)]] if shared else state[path]
-        written[id(value)] = path
+        if isinstance(value, int):
+            group[path] = state[path]
+        elif id(value) in written:
+            group[path] = group[written[id(value)]]
+        else:
+            written[id(value)] = path
+            group[path] = state[path]
+            if name in m.params:
+                strides = np.array(value.strides, np.int64) // value.dtype.itemsize
+                first, layout = layouts.setdefault(tied.memory(value), (path, strides))
+                if first != path:
+                    group[first].attrs["strides"] = layout
+                    group[path].attrs["strides"] = strides
+                    group[path].attrs["view of"] = first
 
 
 def is_saved(path):
@@ -279,11 +270,31 @@ def _read(group, module):
         if not isinstance(value, int):  # new modules are float32, these need not be
             setattr(m, name, np.empty(value.shape, group[path].dtype))
     load_state_dict(module, {path: group[path][()] for path, _, _ in entries(module)}, True)
-    first = {}
+    first, learned = {}, {}
     for path, m, name in entries(module):
+        if name not in m.params:
+            continue
+        learned[path] = m, name
         key = group[path].id.__hash__()
-        if key in first and name in m.params:
+        if key in first:
             owner, attribute = first[key]
             setattr(m, name, getattr(owner, attribute))
             setattr(m, "grad_" + name, getattr(owner, "grad_" + attribute))
+        elif "strides" in group[path].attrs:
+            setattr(m, name, _view(group, path, m, name, learned))
         first.setdefault(key, (m, name))
+
+
+def _view(group, path, m, name, learned):
+    """A parameter in the layout in which it was saved: of its own, or a view of an earlier one."""
+    about = group[path].attrs
+    owner = about.get("view of", path)
+    fits = owner in learned and len(about["strides"]) == group[path].ndim
+    if not fits or group[owner].size != group[path].size or "strides" not in group[owner].attrs:
+        raise ValueError(f"load: {path} must be a view of a parameter before it — got {owner!r}")
+    value = getattr(m, name)
+    layout = tied.Layout(value.shape, tuple(map(int, about["strides"])))
+    if owner == path:
+        block = tied.block(value, layout)
+        return tied.view(kernels.of(block).copy(block), layout)
+    return tied.view(tied.block(*[getattr(*learned[owner])] * 2), layout)
