@@ -24,6 +24,12 @@ ISAS = BASE | (X86 if platform.machine() in ("x86_64", "AMD64") else {})
 if os.environ.get("FLAMBEAU_ISAS"):  # such as "avx2 base": only these, for a quick build
     ISAS = {name: ISAS[name] for name in os.environ["FLAMBEAU_ISAS"].split()}
 
+# families that float64 does not take: see conv_algorithm.chosen
+FLOAT_ONLY = {
+    *("conv_last", "conv_weight", "depthwise_last", "depthwise_last_backward"),
+    *("rings", "winograd", "winograd_weight"),
+}
+
 PROTOTYPE = re.compile(r"^(\w+) KERNEL\((\w+)\)\(([^)]*)\)\s*\{", re.MULTILINE)
 
 PLAIN = """
@@ -56,15 +62,16 @@ int supports_avx512(void) { return 0; }
 """
 
 
-def sources():
-    """The families' C files; gemm.c first, since others build on it."""
-    return sorted(HERE.glob("*.c"), key=lambda p: (p.stem != "gemm", p.stem))
+def sources(real):
+    """The families' C files for an element type; gemm.c first, since others build on it."""
+    found = [p for p in HERE.glob("*.c") if real == "float" or p.stem not in FLOAT_ONLY]
+    return sorted(found, key=lambda p: (p.stem != "gemm", p.stem))
 
 
 def prototypes(real, isa):
     """The C declarations of all kernels for one element type and instruction set."""
     found = []
-    for path in sources():
+    for path in sources(real):
         for result, name, arguments in PROTOTYPE.findall(path.read_text("utf-8")):
             arguments = re.sub(r"\s+", " ", re.sub(r"\breal\b", real, arguments))
             found.append(f"{result} {name}_{real}_{isa}({arguments});")
@@ -77,7 +84,7 @@ def variant(real, isa):
     lines = [f"#define real {real}", f"#define ISA {isa}", f"#define VECTOR_BYTES {width}"]
     lines += [f"#define REAL_IS_{real.upper()} 1", f"#define ISA_IS_{isa.upper()} 1"]
     lines += [f'#pragma GCC target("{target}")'] if target else []
-    lines += ['#include "kernel.h"'] + [f'#include "{path.name}"' for path in sources()]
+    lines += ['#include "kernel.h"'] + [f'#include "{path.name}"' for path in sources(real)]
     text = "\n".join(lines) + "\n"
     path = GENERATED / f"{real}_{isa}.c"
     GENERATED.mkdir(parents=True, exist_ok=True)
@@ -100,7 +107,7 @@ ffi.set_source(
     PLAIN_SOURCE + DECLARATIONS,
     sources=[variant(*pair) for pair in VARIANTS],
     include_dirs=[str(HERE)],
-    depends=[str(path) for path in [*sources(), *HERE.glob("*.h")]],
+    depends=[str(path) for path in [*HERE.glob("*.c"), *HERE.glob("*.h")]],
     extra_compile_args=[*"-std=gnu11 -fopenmp -fno-math-errno -fno-trapping-math".split(), *FLAGS],
     extra_link_args=["-fopenmp", *(f for f in FLAGS if f.startswith("-fsanitize"))],
     optional=True,  # without a compiler the package installs all the same and says so when used
