@@ -93,7 +93,7 @@ class Graph(nn.Module):
                 states[slot] = module.take_saved()
             done = (slot, *joined[slot].inside) if slot in joined else (slot,)
             for used in [used for s in done for used in last.get(s, ())]:
-                if used not in watched:
+                if used not in watched and used not in joined:  # backward reads what a joint gave
                     values[used] = None
         return values, states, last, joined
 

@@ -9,7 +9,7 @@ from random_draws import Draw, Within, agree, sums
 
 EVALUATED = sums(1, 4000)  # ten layers, each a sum of some hundred products or Winograd's
 TRAINED = sums(1, 10000)  # and normalisations, whose small variances make errors greater
-FEW = 0.02  # of the gradients may be other where a ReLU or a maximum falls to the other side
+FEW = 0.1  # of the gradients may be other: where one maximum is another, a whole filter is
 
 
 def layer(draw, c, h):
@@ -85,9 +85,9 @@ def compare(what, got, want, within):
     agree(what, tuples(got), tuples(want), within, np.finfo("f4").eps)
 
 
-def compare_most(what, got, want):
-    """Gradients are near, but for few."""
-    far = np.abs(got - want) > 1e-3 * max(1, np.abs(want).max(initial=0))
+def compare_most(what, got, want, greatest=1):
+    """Gradients are near, but for few. greatest: of what was summed to them, or 1."""
+    far = np.abs(got - want) > 1e-3 * max(1, greatest, np.abs(want).max(initial=0))
     assert far.sum() <= max(1, FEW * far.size), f"{what}: {far.mean():.1%} are far off"
 
 
@@ -131,8 +131,10 @@ def train(draw, net, x):
     got = run(net, dys)
     compare("trained", got[0], want[0], TRAINED)
     compare_most("dx", got[1], want[1])
+    most = max((np.abs(w).max(initial=0) for w in want[2]), default=0)
     for (name, _), g, w in zip(net.named_parameters(), got[2], want[2], strict=True):
-        compare_most(f"gradient of {name}", g, w)
+        greatest = most if name.endswith("bias") else 1  # before a normalisation its terms cancel
+        compare_most(f"gradient of {name}", g, w, greatest)
     compare("running statistics", tuple(buffers), tuple(after), TRAINED)
     if misfit(net) is None:
         recorded = nngraph.Recorded(net)

@@ -52,7 +52,7 @@ def test_linear_with_its_relu_on_the_host_device():
 
 
 def layers(seed=0):
-    """Every layer that takes a ReLU, and a ReLU that none can take."""
+    """Every layer that takes a ReLU, and two that none can take, one behind a pooling."""
     nn.seed(seed)
     return [
         ("conv", nn.Conv2d(3, 6, 3)),
@@ -60,6 +60,7 @@ def layers(seed=0):
         ("tail", nn.Conv2d(6, 4, 3, padding=1)),
         ("relu2", nn.ReLU()),
         ("pool", nn.MaxPool2d(3, 2, padding=1, ceil_mode=True)),
+        ("late", nn.ReLU()),
         ("tanh", nn.Tanh()),
         ("relu3", nn.ReLU()),
         ("flat", nn.Flatten()),
