@@ -8,7 +8,7 @@ from flambeau.kernels.reference.conv import output_size, transposed_size
 
 from random_draws import EXACT, Call, sums
 
-WINOGRAD = 128  # times the error of a sum: its transforms add and take away what is much greater
+WINOGRAD = 64  # times the error of a sum: its transforms add and take away what is much greater
 FUSED = 32  # products of results: the errors of the first are summed by the second
 
 

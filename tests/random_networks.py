@@ -9,7 +9,7 @@ from random_draws import Draw, Within, agree, sums
 
 EVALUATED = sums(1, 4000)  # ten layers, each a sum of some hundred products or Winograd's
 TRAINED = sums(1, 10000)  # and normalisations, whose small variances make errors greater
-FEW = 0.1  # of the gradients may be other: where one maximum is another, a whole filter is
+FEW = 0.02  # of the gradients may be other where a ReLU or a maximum falls to the other side
 
 
 def layer(draw, c, h):
@@ -86,9 +86,14 @@ def compare(what, got, want, within):
 
 
 def compare_most(what, got, want, greatest=1):
-    """Gradients are near, but for few. greatest: of what was summed to them, or 1."""
+    """Gradients are near, but for few, or for one filter: a maximum that is another changes it all.
+
+    greatest: of what was summed to them, or 1.
+    """
     far = np.abs(got - want) > 1e-3 * max(1, greatest, np.abs(want).max(initial=0))
-    assert far.sum() <= max(1, FEW * far.size), f"{what}: {far.mean():.1%} are far off"
+    filters = [part for part in far if part.any()] if "weight" in what else []
+    fine = far.mean() < FEW or far.sum() <= 1 or len(filters) == 1
+    assert fine, f"{what}: {far.mean():.1%} are far off"
 
 
 def step(net, x, dys):

@@ -85,9 +85,7 @@ def test_a_step_is_one_step_with_the_sum_of_the_gradients(make, made):
         summed.grad_bias, rest.grad_bias = expected[0].grad_bias, expected[2].grad_bias
         steps.step()
     train(net, make(net), 4, x)
-    for got, want in zip(net.parameters(), expected.parameters(), strict=False):
-        if got.shape == want.shape:
-            np.testing.assert_allclose(got, want, rtol=1e-12)
+    np.testing.assert_allclose(net[0].bias, summed.bias, rtol=1e-12)
     np.testing.assert_allclose(net[0].weight, summed.weight, rtol=1e-12)
     np.testing.assert_allclose(net[2].bias, rest.bias, rtol=1e-12)
 

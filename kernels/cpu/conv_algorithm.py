@@ -12,13 +12,14 @@ from flambeau.kernels.reference.conv import output_size
 
 NAMES = "patches", "depthwise", "direct", "winograd2", "winograd4", "winograd6", "winograd7"
 
-# Costs in multiply-adds of a full matrix product, measured with AVX2; those of smaller tiles than 6
+# Costs in multiply-adds of a full matrix product, measured with AVX2; those of tiles of 2, 4 and 7
 # with AVX-512 too.
 PRODUCT = 1.1  # of a multiply-add between points
 TRANSFORM = {2: 8, 4: 12, 6: 18, 7: 22}  # of a point of a tile and a channel, in or out
 WEIGHT = 10  # of reading a weight: memory does not get faster with the two threads assumed
 MAKING = 850  # of making the points of a weight, for each block of tiles
 CAUTION = {2: 1.0, 4: 1.0, 6: 1.05, 7: 1.0}  # tiles of 6 gain little beside those of 4 and 7
+FEW_CHANNELS = 64  # whose sums round so little that tiles of 7 would be most of the error
 POOLING = 38  # of a result that is pooled later, not while it is made
 SUM = 50  # of clearing a sum of the gradient of weights and of adding it to them
 TAPS = 14  # of a point's sum, for each block of tiles, on its way to the gradient
@@ -105,20 +106,22 @@ def cheapest(n, c, k, grid, pooled):
         return "direct"
     costs = {"direct": work + 9 * WEIGHT * c * k}
     for m, transform in TRANSFORM.items():
+        if m == 7 and c <= FEW_CHANNELS:
+            continue
         count = n * -(-grid[0] // m) * -(-grid[1] // m)
         each = PRODUCT * c * k + transform * (c + k)
-        points, blocks = (m + 2) ** 2, -(-count // winograd.MOST)
+        points, blocks = (m + 2) ** 2, -(-count // winograd.MADE_TILES)
         weight = MAKING * blocks if winograd.makes(m, c, k) else WEIGHT * points
         costs[f"winograd{m}"] = CAUTION[m] * (points * count * each + weight * c * k)
     if pooled:  # which tiles of 2, 4 and 6 do at once
-        for name in ("direct", "winograd7"):
+        for name in {"direct", "winograd7"} & costs.keys():
             costs[name] += POOLING * n * grid[0] * grid[1] * k
     return min(costs, key=costs.get)
 
 
 @functools.lru_cache(maxsize=512)
 def for_gradient(n, c, k, grid):
-    """The cheapest algorithm for the gradient of 3 x 3 weights: its sums are long, tiles small."""
+    """The cheapest algorithm for the gradient of 3 x 3 weights, whose sums are long."""
     costs = {"direct": 9 * c * k * (n * grid[0] * grid[1] + SUM)}
     for m in (2, 4, 7):
         count = n * -(-grid[0] // m) * -(-grid[1] // m)

@@ -30,7 +30,7 @@ BY_BLOCKS, BY_PANELS, SHARED = range(3)  # of winograd_tiles.h
 DEPTH = 64  # channels whose points are multiplied by weights that are made for them
 MADE = 1740  # points by channels of such weights that stay near
 MADE_COLUMNS = 32  # results whose sums are made by them side by side
-MOST = 32  # tiles of a block that makes them
+MADE_TILES = 32  # tiles of a block that makes them
 SPREAD = 16  # numbers between the rows of points: powers of two apart they fight for cache lines
 
 
@@ -67,11 +67,11 @@ def makes(m, c, k):
 
 def making_block(tiles, k, threads):
     """The same as block() where the points of the weights are made for each block."""
-    blocks, width = pieces(tiles, MOST), weights.panel_width()
+    blocks, width = pieces(tiles, MADE_TILES), weights.panel_width()
     taken = min(max(1, MADE_COLUMNS // width), pieces(k, width))
     if blocks >= threads:
         return pieces(tiles, threads * pieces(blocks, threads)), taken, BY_BLOCKS
-    alone = tiles <= MOST // 3 and threads <= FEW_THREADS
+    alone = tiles <= MADE_TILES // 3 and threads <= FEW_THREADS
     return pieces(tiles, blocks), taken, BY_PANELS if alone else SHARED
 
 
