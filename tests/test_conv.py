@@ -209,7 +209,9 @@ def test_the_error_of_each_algorithm_is_within_what_is_stated(name, shape, k, pa
 
 
 @pytest.mark.parametrize(
-    "n, c, k, size, ways", [(1, 150, 40, 9, 3), (2, 176, 160, 15, 2), (6, 130, 200, 22, 2)]
+    "n, c, k, size, ways",
+    [(n, 150, 40, 7, 3) for n in (1, 2, 3, 5, 8, 10)]  # tiles whose points are made in registers
+    + [(1, 150, 40, 9, 3), (3, 150, 40, 9, 2), (2, 176, 160, 15, 2), (6, 130, 200, 22, 2)],
 )
 def test_weights_that_become_points_beside_the_products_are_as_exact(n, c, k, size, ways):
     algorithm = pytest.importorskip("flambeau.kernels.cpu.conv_algorithm")

@@ -17,7 +17,8 @@ NAMES = "patches", "depthwise", "direct", "winograd2", "winograd4", "winograd6",
 PRODUCT = 1.1  # of a multiply-add between points
 TRANSFORM = {2: 8, 4: 12, 6: 18, 7: 22}  # of a point of a tile and a channel, in or out
 WEIGHT = 10  # of reading a weight: memory does not get faster with the two threads assumed
-MAKING = 850  # of making the points of a weight, for each block of tiles
+MAKING = 780  # of making the points of a weight, for each block of tiles
+AT_ONCE = 1.4, 190  # instead of PRODUCT and MAKING, where both is done at once: see winograd.few
 CAUTION = {2: 1.0, 4: 1.0, 6: 1.05, 7: 1.0}  # tiles of 6 gain little beside those of 4 and 7
 FEW_CHANNELS = 64  # whose sums round so little that tiles of 7 would be most of the error
 POOLING = 38  # of a result that is pooled later, not while it is made
@@ -109,9 +110,12 @@ def cheapest(n, c, k, grid, pooled):
         if m == 7 and c <= FEW_CHANNELS:
             continue
         count = n * -(-grid[0] // m) * -(-grid[1] // m)
-        each = PRODUCT * c * k + transform * (c + k)
-        points, blocks = (m + 2) ** 2, -(-count // winograd.MADE_TILES)
-        weight = MAKING * blocks if winograd.makes(m, c, k) else WEIGHT * points
+        points = (m + 2) ** 2
+        product, weight = PRODUCT, WEIGHT * points
+        if winograd.makes(m, c, k):
+            blocks = -(-count // winograd.MADE_TILES)
+            product, weight = AT_ONCE if winograd.few(count) else (PRODUCT, MAKING * blocks)
+        each = product * c * k + transform * (c + k)
         costs[f"winograd{m}"] = CAUTION[m] * (points * count * each + weight * c * k)
     if pooled:  # which tiles of 2, 4 and 6 do at once
         for name in {"direct", "winograd7"} & costs.keys():

@@ -12,13 +12,6 @@ enum { MOST_POINTS = 9, MOST_RESULTS = 7 };
 enum { PAIRS = 4 };
 static const double PAIR[PAIRS] = {1, 0.5, 4, 1.5}; /* a of the points a and -a of F(7, 3) */
 
-INLINE real power(const double a, const int n) {
-  double result = 1;
-#pragma GCC unroll 9
-  for (int i = 0; i < n; i++) result *= a;
-  return (real)result;
-}
-
 /* The coefficients of Π (z - a²), from that of 1 to that of the highest power of z, over all pairs
    but one (of all: but = PAIRS). */
 INLINE void others(const int but, double *to) {
@@ -35,13 +28,25 @@ INLINE void others(const int but, double *to) {
   }
 }
 
-/* What the taps' points of a pair, or of 0, are divided by. */
-INLINE double divisor(const int pair) {
-  double c[PAIRS + 1], value = 0, square = pair < PAIRS ? PAIR[pair] * PAIR[pair] : 0;
+/* What the i-th result has of the sums, or differences, of a pair's products, or of that of 0
+   (PAIRS): the i-th power of the point, over the product of its distances from the others. */
+INLINE real share(const int pair, const int i) {
+  double c[PAIRS + 1], value = 0, a = pair < PAIRS ? PAIR[pair] : 0;
   others(pair, c);
 #pragma GCC unroll 4
-  for (int i = PAIRS - 1; i >= 0; i--) value = value * square + c[i];
-  return pair < PAIRS ? 2 * square * value : c[0];
+  for (int j = PAIRS - 1; j >= 0; j--) value = value * a * a + c[j];
+  double result = 1 / (pair < PAIRS ? 2 * a * a * value : c[0]);
+#pragma GCC unroll 7
+  for (int j = 0; j < i; j++) result *= a;
+  return (real)result;
+}
+
+/* to[0] and to[step]: what the taps g are at the points of a pair */
+INLINE void pair_of_taps(const int pair, const vec *g, const int apart, vec *to, const int step) {
+  const double a = PAIR[pair];
+  vec even = g[0] + (real)(a * a) * g[2 * apart];
+  to[0] = even + (real)a * g[apart];
+  to[step] = even - (real)a * g[apart];
 }
 
 /* to[i * step] = (Bᵀ d)[i] */
@@ -113,10 +118,10 @@ INLINE void results_of_points(const int m, const vec *s, const int apart, vec *t
     }
 #pragma GCC unroll 7
     for (int i = 0; i < 7; i++) {
-      vec result = power(PAIR[0], i) * both[i % 2][0];
+      vec result = share(0, i) * both[i % 2][0];
 #pragma GCC unroll 4
-      for (int p = 1; p < PAIRS; p++) result += power(PAIR[p], i) * both[i % 2][p];
-      if (i == 0) result += S(0);
+      for (int p = 1; p < PAIRS; p++) result += share(p, i) * both[i % 2][p];
+      if (i == 0) result += share(PAIRS, 0) * S(0);
       TO(i) = result;
     }
     return;
@@ -159,14 +164,9 @@ INLINE void points_of_taps(const int m, const vec *g, const int apart, vec *to, 
     TO(4) = (real)0.25 * sixth * (wide - 2 * middle);
     TO(5) = last;
   } else if (m == 7) {
-    TO(0) = (real)(1 / divisor(PAIRS)) * first;
+    TO(0) = first;
 #pragma GCC unroll 4
-    for (int p = 0; p < PAIRS; p++) {
-      const double a = PAIR[p], by = 1 / divisor(p);
-      vec even = (real)by * first + (real)(by * a * a) * last;
-      TO(2 * p + 1) = even + (real)(by * a) * middle;
-      TO(2 * p + 2) = even - (real)(by * a) * middle;
-    }
+    for (int p = 0; p < PAIRS; p++) pair_of_taps(p, g, apart, to + (2 * p + 1) * step, step);
   } else {
     vec wide = first + 4 * last, narrow = 4 * first + last;
     TO(0) = first;
@@ -202,12 +202,11 @@ INLINE void points_of_results(const int m, const vec *d, const int apart, vec *t
     TO(4) = even - odd;
     TO(5) = D(3);
   } else if (m == 7) {
-    TO(0) = D(0);
+    TO(0) = share(PAIRS, 0) * D(0);
 #pragma GCC unroll 4
     for (int p = 0; p < PAIRS; p++) {
-      const double a = PAIR[p];
-      vec even = D(0) + power(a, 2) * D(2) + power(a, 4) * D(4) + power(a, 6) * D(6);
-      vec odd = power(a, 1) * D(1) + power(a, 3) * D(3) + power(a, 5) * D(5);
+      vec even = share(p, 0) * D(0) + share(p, 2) * D(2) + share(p, 4) * D(4) + share(p, 6) * D(6);
+      vec odd = share(p, 1) * D(1) + share(p, 3) * D(3) + share(p, 5) * D(5);
       TO(2 * p + 1) = even + odd;
       TO(2 * p + 2) = even - odd;
     }
@@ -233,15 +232,15 @@ INLINE void points_of_results(const int m, const vec *d, const int apart, vec *t
 INLINE void taps_of_points(const int m, const vec *u, const int apart, vec *to, const int step) {
 #define U(i) u[(i) * apart]
   if (m == 7) {
-    to[0] = (real)(1 / divisor(PAIRS)) * U(0);
+    to[0] = U(0);
     to[step] = to[2 * step] = (vec){0};
 #pragma GCC unroll 4
     for (int p = 0; p < PAIRS; p++) {
-      const double a = PAIR[p], by = 1 / divisor(p);
+      const double a = PAIR[p];
       vec sum = U(2 * p + 1) + U(2 * p + 2), difference = U(2 * p + 1) - U(2 * p + 2);
-      to[0] += (real)by * sum;
-      to[step] += (real)(by * a) * difference;
-      to[2 * step] += (real)(by * a * a) * sum;
+      to[0] += sum;
+      to[step] += (real)a * difference;
+      to[2 * step] += (real)(a * a) * sum;
     }
     return;
   }

@@ -5,35 +5,11 @@
    the tile's results. A block of tiles passes through all three steps while it is in the caches. The
    weights are points before, or, where these are too many, become points beside the products. */
 #include "queues.h"
-#include "winograd_tiles.h"
+#include "winograd_taps.h"
 
-/* sums (rows, PANEL) = values (rows, depth) right (depth, PANEL), or += with `add`; fetches a piece
-   of `next` */
-#define PRODUCT(r)                                                                       \
-  case 2 * r: tile_rows(r, 1, &reach, a, line, b, sums, PANEL, &finish, 1); return;      \
-  case 2 * r + 1: tile_rows(r, 2, &reach, a, line, b, sums, PANEL, &finish, 1); return;
-INLINE void some_product(const int add, i64 rows, i64 vectors, i64 depth, const real *a, i64 line,
-                         const real *b, real *sums, const real *next, i64 more) {
-  struct reach reach = {1, 0, 1, 0, depth, next, more};
-  struct finish finish = {.other = add ? sums : NULL};
-  switch (2 * rows + vectors - 1) { EACH_HEIGHT(PRODUCT) }
-}
-#undef PRODUCT
-
-static void point_product(i64 rows, i64 vectors, i64 depth, const real *a, i64 line, const real *b,
-                          real *sums, const real *next, i64 more) {
-  some_product(0, rows, vectors, depth, a, line, b, sums, next, more);
-}
-
-static void further_product(i64 rows, i64 vectors, i64 depth, const real *a, i64 line, const real *b,
-                            real *sums, const real *next, i64 more) {
-  some_product(1, rows, vectors, depth, a, line, b, sums, next, more);
-}
-
-/* The points, in the rows from `row` to `till`, of the taps of half a panel for `count` sources: from
-   (9, …, PANEL), `tap` apart, to (points, …, PANEL), `point` apart. */
-INLINE void taps_of(const int m, const real *packed, i64 tap, i64 count, i64 row, i64 till,
-                    real *to, i64 point) {
+/* The points of the taps of half a panel for `count` sources: from (9, …, PANEL), `tap` apart, to
+   (points, …, PANEL), `point` apart. */
+INLINE void taps_of(const int m, const real *packed, i64 tap, i64 count, real *to, i64 point) {
   const int points = m + 2;
   for (i64 i = 0; i < count; i++, packed += PANEL, to += PANEL) {
     vec column[3], half[3 * MOST_POINTS], line[MOST_POINTS];
@@ -44,7 +20,7 @@ INLINE void taps_of(const int m, const real *packed, i64 tap, i64 count, i64 row
       points_of_taps(m, column, 1, half + q, 3);
     }
     real *at = to;
-    for (i64 r = row; r < till; r++) {
+    for (i64 r = 0; r < points; r++) {
       points_of_taps(m, half + r * 3, 1, line, 1);
 #pragma GCC unroll 9
       for (int j = 0; j < points; j++, at += point) store(at, line[j]);
@@ -53,14 +29,13 @@ INLINE void taps_of(const int m, const real *packed, i64 tap, i64 count, i64 row
 }
 
 /* The same of both halves. */
-static void panel_points(i64 m, const real *packed, i64 tap, i64 count, i64 row, i64 till, real *to,
-                         i64 point) {
+static void panel_points(i64 m, const real *packed, i64 tap, i64 count, real *to, i64 point) {
   for (i64 half = 0; half < PANEL; half += LANES, packed += LANES, to += LANES)
     switch (m) {
-      case 2: taps_of(2, packed, tap, count, row, till, to, point); break;
-      case 4: taps_of(4, packed, tap, count, row, till, to, point); break;
-      case 6: taps_of(6, packed, tap, count, row, till, to, point); break;
-      default: taps_of(7, packed, tap, count, row, till, to, point);
+      case 2: taps_of(2, packed, tap, count, to, point); break;
+      case 4: taps_of(4, packed, tap, count, to, point); break;
+      case 6: taps_of(6, packed, tap, count, to, point); break;
+      default: taps_of(7, packed, tap, count, to, point);
     }
 }
 
@@ -98,38 +73,30 @@ static void sums_by_points(const struct winograd *s, const real *values, const r
       fetch_row(s, coming);
       for (i64 g = 0; g < groups; g++) {
         i64 row = panel_row(count, g), rows = panel_row(count, g + 1) - row;
-        point_product(rows, vectors, s->c, values + e * s->point + row * s->line, s->line, right,
+        point_product(rows, vectors, s->c, values + e * s->point + row * s->line, s->line, right, 0,
                       to + row * PANEL, next + g * part * (size / 4), part - 1);
       }
     }
 }
 
-/* The same where the weights (panels, 9, c, PANEL) become points as they are needed, in `made`: some
-   rows of points for some channels of a panel at a time. */
+/* The same where the weights are taps: (panels, 2, c, 9, LANES). */
 static void sums_by_taps(const struct winograd *s, const real *values, const real *w, i64 count,
                          i64 panel, i64 till, real *sums, struct coming *coming) {
-  i64 across = s->m + 2, groups = pieces(count, TILE_ROWS), size = s->c * PANEL;
-  i64 matrix = s->tiles * PANEL, apart = s->depth * PANEL + LINE;
-  i64 more = pieces(pieces(count, groups) * s->line, s->depth / 4 * PANEL) - 1;
-  real *made = sums + s->panels * across * across * matrix;
-  for (i64 first = 0, end; first < across * across; first = end) {
-    end = min_i64(across * across, first + s->taps * across);
-    for (i64 c = 0; c < s->c; c += s->depth)
-      for (i64 p = panel; p < till; p++) {
-        const real *part = values + c / s->depth * s->part, *from = w + p * 9 * size + c * PANEL;
-        i64 depth = min_i64(s->depth, s->c - c), vectors = min_i64(pieces(s->k - p * PANEL, LANES), 2);
-        panel_points(s->m, from, size, depth, first / across, end / across, made, apart);
-        for (i64 e = first; e < end; e++) {
-          real *right = made + (e - first) * apart;
-          real *to = sums + ((p - panel) * across * across + e) * matrix;
-          fetch_row(s, coming);
-          for (i64 g = 0; g < groups; g++) {
-            i64 row = panel_row(count, g), rows = panel_row(count, g + 1) - row;
-            const real *left = part + e * s->point + row * s->line, *next = left + s->point;
-            (c == 0 ? point_product : further_product)(rows, vectors, depth, left, s->line, right,
-                                                       to + row * PANEL, next, more);
-          }
-        }
+  i64 size = (s->m + 2) * (s->m + 2) * s->tiles * PANEL, few = s->depth == LANES;
+  real *half = sums + s->panels * size;
+  for (i64 p = panel; p < till; p++, sums += size) {
+    i64 vectors = min_i64(pieces(s->k - p * PANEL, LANES), 2);
+    for (i64 v = 0; v < vectors; v += few ? 1 : 2)
+      for (i64 c = 0; c < s->c; c += s->taps) {
+        const real *taps = w + ((2 * p + v) * s->c + c) * TAPS;
+        struct depth_part part = {
+            values + c / s->depth * s->part, taps, taps + s->taps * TAPS, count,
+            min_i64(s->taps, s->c - c), c > 0};
+        fetch_row(s, coming);
+        if (few)
+          vector_sums(s, &part, half, sums + v * LANES);
+        else
+          panel_sums(s, &part, vectors, half, sums);
       }
   }
 }
@@ -156,8 +123,7 @@ static void blocks_by_thread(const struct winograd *s, const real *x, const real
   fill_queues(&queues, s->threads, blocks * parts);
 #pragma omp parallel num_threads(s->threads)
   for (i64 task, ended = 0, made = -1; (task = next_task(&queues, &ended)) >= 0;) {
-    real *own = work + omp_get_thread_num() * (s->values + s->sums);
-    real *values = own + LANES, *sums = own + s->values;
+    real *values = work + omp_get_thread_num() * (s->values + s->sums), *sums = values + s->values;
     i64 block = task / parts, from = task % parts * each, till = min_i64(panels, from + each);
     i64 first = all * block / blocks, ahead = all * (block + 1) / blocks, count = ahead - first;
     struct coming coming = {.x = x, .tile = ahead, .till = min_i64(all, ahead + count)};
@@ -177,7 +143,7 @@ static void blocks_shared(const struct winograd *s, const real *x, const real *w
   struct queues queues;
 #pragma omp parallel num_threads(s->threads)
   for (i64 first = 0; first < all; first += s->tiles) {
-    real *values = work + LANES, *sums = work + s->values + omp_get_thread_num() * s->sums;
+    real *values = work, *sums = work + s->values + omp_get_thread_num() * s->sums;
     i64 count = min_i64(s->tiles, all - first), ended = 0, task;
     struct coming nothing = {0};
 #pragma omp single nowait
@@ -222,7 +188,7 @@ void KERNEL(winograd_weights)(const real *w, real *to, const i64 *shape, i64 m) 
       for (i64 half = 0; half < PANEL; half += LANES)
         pack_half(&some, w + all->first + first * all->in, panel * PANEL + half, 0, some.ins,
                   packed + half);
-      panel_points(m, packed, some.ins * PANEL, some.ins, 0, m + 2, made, INPUTS * PANEL);
+      panel_points(m, packed, some.ins * PANEL, some.ins, made, INPUTS * PANEL);
       real *at = to + panel * points * apart + first * PANEL;
       for (i64 e = 0; e < points; e++)
         for (i64 l = 0; l < some.ins * PANEL; l += LANES)
@@ -230,4 +196,21 @@ void KERNEL(winograd_weights)(const real *w, real *to, const i64 *shape, i64 m) 
     }
     streamed();
   }
+}
+
+/* to (panels, 2, ins, 9, LANES), the taps of a source and a vector of results lying together */
+void KERNEL(winograd_taps)(const real *w, real *to, const i64 *shape) {
+  const struct packing *all = (const struct packing *)shape;
+  i64 halves = 2 * pieces(all->outs, PANEL);
+#pragma omp parallel for schedule(static) if (halves * all->ins > PARALLEL_ABOVE / TAPS)
+  for (i64 half = 0; half < halves; half++)
+    for (i64 first = 0; first < all->ins; first += INPUTS) {
+      real packed[INPUTS * 9 * PANEL], *at = to + (half * all->ins + first) * TAPS;
+      struct packing some = *all;
+      some.ins = min_i64(INPUTS, all->ins - first);
+      pack_half(&some, w + all->first + first * all->in, half * LANES, 0, some.ins, packed);
+      for (i64 i = 0; i < some.ins; i++)
+        for (i64 t = 0; t < 9; t++, at += LANES)
+          store(at, load(packed + (t * some.ins + i) * PANEL));
+    }
 }

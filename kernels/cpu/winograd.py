@@ -27,8 +27,8 @@ SUMS = 1_200_000  # numbers of all chunks' taps at most
 LEAST = 64  # tiles of a chunk
 FEW_THREADS = 4  # that each make all points, rather than share them
 BY_BLOCKS, BY_PANELS, SHARED = range(3)  # of winograd_tiles.h
-DEPTH = 64  # channels whose points are multiplied by weights that are made for them
-MADE = 1740  # points by channels of such weights that stay near
+LONGEST = 128  # products of a sum that is exact enough
+DEPTH = 32  # channels that are summed by themselves where points of weights are made
 MADE_COLUMNS = 32  # results whose sums are made by them side by side
 MADE_TILES = 32  # tiles of a block that makes them
 SPREAD = 16  # numbers between the rows of points: powers of two apart they fight for cache lines
@@ -62,7 +62,12 @@ def makes(m, c, k):
 
     All would be too many, or a sum of so many products less exact than said above.
     """
-    return m == 7 and ((m + 2) ** 2 * c * k > NEAR or c > 2 * DEPTH)
+    return m == 7 and ((m + 2) ** 2 * c * k > NEAR or c > LONGEST)
+
+
+def few(tiles):
+    """True when a block of so many tiles has its points of weights made in registers."""
+    return tiles <= weights.tile_rows() - 2
 
 
 def making_block(tiles, k, threads):
@@ -84,19 +89,17 @@ def plan(m, shape, strides, k, grid, padding, pooled, threads, making):
     width, points, down, across = weights.panel_width(), (m + 2) ** 2, *(pieces(g, m) for g in grid)
     if making:
         tiles, panels, parted = making_block(n * down * across, k, threads)
-        lanes = width // 2
-        depth = lanes * pieces(pieces(c, pieces(c, DEPTH)), lanes)
-        rows = max(1, MADE // ((m + 2) * depth))
-        made, line = (m + 2) * rows * (depth * width + SPREAD), depth + SPREAD
+        depth, line = (width // 2, width // 2) if few(tiles) else (DEPTH, DEPTH + SPREAD)
+        taps, made = DEPTH, 8 * DEPTH * width
     else:
         tiles, panels, parted = block(m, n * down * across, c, k, threads)
-        depth, rows, made, line = c, 0, 0, c + SPREAD
+        depth, taps, made, line = c, 0, 0, c + SPREAD
     point = tiles * line + SPREAD
-    values = SPREAD + points * point * pieces(c, depth)
+    values = points * point * pieces(c, depth)
     sums = memory.apart(points * panels * tiles * width + made)
     image, _, row, column = strides
     sizes = [n, c, h, w, k, *grid, *padding, image, row, column, m, down, across]
-    sizes += [tiles, panels, parted, depth, line, point, points * point, rows]
+    sizes += [tiles, panels, parted, depth, line, point, points * point, taps]
     sizes += [threads, values, sums, *(pooled or (0, 0)), k]
     copies = 1 if parted == SHARED else threads  # how often the points are there at a time
     return np.array(sizes), copies * values + threads * sums
@@ -111,6 +114,17 @@ def transformed(m, flipped, w):
     size = (m + 2) ** 2 * panels // 9
     to = memory.empty(size, w.dtype)
     native.call("winograd_weights", w, to, shape, m)
+    return to
+
+
+def taps(flipped, w):
+    """w (k, c, 3, 3) as winograd_taps.h reads it: (panels, 2, c, 9, width / 2).
+
+    flipped: (panels, 2, k, 9, width / 2) with the taps in reverse, the panels being those of c.
+    """
+    shape, size = weights.packing(w, 1, flipped)
+    to = memory.empty(size, w.dtype)
+    native.call("winograd_taps", w, to, shape)
     return to
 
 
@@ -129,7 +143,7 @@ class TileStep(Step):
         flipped: for the gradient instead, with the taps in reverse.
         """
         if self.making:
-            return weights.panels_of(1, flipped)
+            return ("winograd taps", flipped), functools.partial(taps, flipped)
         return ("winograd", self.m, flipped), functools.partial(transformed, self.m, flipped)
 
 

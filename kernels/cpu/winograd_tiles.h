@@ -10,9 +10,9 @@ struct winograd {
   i64 x_image, x_row, x_column; /* strides of the source; its channels lie together */
   i64 m, down, across;          /* results of a tile's side, tiles of an image */
   i64 tiles, panels, parted;    /* a block, see below */
-  i64 depth;                    /* of so many channels products are summed before sums are added */
+  i64 depth;                    /* of so many channels the points lie together */
   i64 line, point, part;        /* of the points: numbers a tile, a point, and for these channels */
-  i64 taps;                     /* rows of points whose weights are made at a time, or 0 */
+  i64 taps;                     /* channels summed at a time where the weights are taps, or 0 */
   i64 threads, values, sums;    /* numbers of scratch memory a thread: for points, for sums */
   i64 pooled_h, pooled_w;       /* the grid of y where it is pooled, else 0 */
   i64 pitch;                    /* numbers from a pixel of y to the next */
@@ -93,17 +93,18 @@ INLINE struct reading reading_of(const int m, const struct winograd *s, const re
 }
 
 /* The points of a tile's inputs, to (parts, points, tiles, line). The last vector may overlap the one
-   before, and begin before its part, where nothing is. */
+   before; the channels of a part that has fewer than a vector of them are at its end. */
 INLINE void input_of(const int m, const struct winograd *s, const real *x, i64 tile, real *values) {
   struct reading at = reading_of(m, s, x, tile);
   i64 row = s->x_row, column = s->x_column;
   for (i64 part = 0; part < s->c; part += s->depth, values += s->part)
     for (i64 next = part; next < min_i64(part + s->depth, s->c); next += LANES) {
       i64 c = min_i64(next, s->c - LANES);
+      real *to = values + max_i64(0, c - part);
       if (at.whole)
-        input_vector(m, 1, at.part, at.from + c, row, column, s->point, values + c - part);
+        input_vector(m, 1, at.part, at.from + c, row, column, s->point, to);
       else
-        input_vector(m, 0, at.part, at.from + c, row, column, s->point, values + c - part);
+        input_vector(m, 0, at.part, at.from + c, row, column, s->point, to);
     }
 }
 
