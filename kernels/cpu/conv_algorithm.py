@@ -109,7 +109,7 @@ def cheapest(n, c, k, grid, pooled):
     for m, transform in TRANSFORM.items():
         if m == 7 and c <= FEW_CHANNELS:
             continue
-        count = n * -(-grid[0] // m) * -(-grid[1] // m)
+        count = n * math.prod(winograd.tiles_of(m, grid, pooled))
         points = (m + 2) ** 2
         product, weight = PRODUCT, WEIGHT * points
         if winograd.makes(m, c, k):
@@ -117,9 +117,8 @@ def cheapest(n, c, k, grid, pooled):
             product, weight = AT_ONCE if winograd.few(count) else (PRODUCT, MAKING * blocks)
         each = product * c * k + transform * (c + k)
         costs[f"winograd{m}"] = CAUTION[m] * (points * count * each + weight * c * k)
-    if pooled:  # which tiles of 2, 4 and 6 do at once
-        for name in {"direct", "winograd7"} & costs.keys():
-            costs[name] += POOLING * n * grid[0] * grid[1] * k
+    if pooled:  # which Winograd's tiles are at once
+        costs["direct"] += POOLING * n * grid[0] * grid[1] * k
     return min(costs, key=costs.get)
 
 

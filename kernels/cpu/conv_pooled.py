@@ -30,14 +30,14 @@ def conv2d_pooled(x, w, b, bounds, options, ceil):
 
 @functools.lru_cache(maxsize=512)
 def _prepared(dtype, shape, taps, limits, stride, padding, dilation, groups, ceil, threads, _):
-    """The Step of Winograd's algorithm with even tiles, and key and maker of its weights; or None.
+    """The Step of Winograd's algorithm, and key and maker of its weights; or None.
 
     _: the algorithm that is forced.
     """
     (n, c, h, w), k = shape, taps[0]
     grid = output_size((h, w), taps[2:], stride, padding, dilation)
     name = conv_algorithm.chosen(dtype, n, taps, grid, stride, dilation, groups, True)
-    if name not in ("winograd2", "winograd4", "winograd6"):
+    if not name.startswith("winograd"):
         return None
     m, last = int(name[-1]), (h * w * c, 1, w * c, c)
     pooled = tuple(windows(size, 2, 2, 0, 1, ceil) for size in grid)

@@ -119,6 +119,7 @@ INLINE void results_of_points(const int m, const vec *s, const int apart, vec *t
 #pragma GCC unroll 7
     for (int i = 0; i < 7; i++) {
       vec result = share(0, i) * both[i % 2][0];
+      OPAQUE_VECTOR(result); /* rounded by itself, wherever this is inlined */
 #pragma GCC unroll 4
       for (int p = 1; p < PAIRS; p++) result += share(p, i) * both[i % 2][p];
       if (i == 0) result += share(PAIRS, 0) * S(0);

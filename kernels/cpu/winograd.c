@@ -107,7 +107,7 @@ static void panels_of(const struct winograd *s, const real *values, const real *
                       const struct finish *finish, struct coming *coming) {
   i64 size = (s->m + 2) * (s->m + 2) * s->tiles * PANEL; /* of a panel's sums */
   (s->taps ? sums_by_taps : sums_by_points)(s, values, w, count, panel, till, sums, coming);
-  for (i64 t = 0; t < count; t++)
+  for (i64 t = 0; t < count; t += s->side * s->side)
     for (i64 p = panel; p < till; p++)
       output(s, sums + (p - panel) * size + t * PANEL, first + t, p * PANEL, y, finish);
 }
@@ -118,14 +118,15 @@ static void blocks_by_thread(const struct winograd *s, const real *x, const real
                              const struct finish *finish, real *work) {
   i64 all = s->n * s->down * s->across, panels = pieces(s->k, PANEL);
   i64 parts = s->parted == BY_PANELS ? pieces(panels, s->panels) : 1, each = pieces(panels, parts);
-  i64 blocks = pieces(all, s->tiles);
+  i64 together = s->side * s->side, blocks = pieces(all, s->tiles);
   struct queues queues;
   fill_queues(&queues, s->threads, blocks * parts);
 #pragma omp parallel num_threads(s->threads)
   for (i64 task, ended = 0, made = -1; (task = next_task(&queues, &ended)) >= 0;) {
     real *values = work + omp_get_thread_num() * (s->values + s->sums), *sums = values + s->values;
     i64 block = task / parts, from = task % parts * each, till = min_i64(panels, from + each);
-    i64 first = all * block / blocks, ahead = all * (block + 1) / blocks, count = ahead - first;
+    i64 first = all / together * block / blocks * together;
+    i64 ahead = all / together * (block + 1) / blocks * together, count = ahead - first;
     struct coming coming = {.x = x, .tile = ahead, .till = min_i64(all, ahead + count)};
     for (i64 t = 0; t < count && block != made; t++)
       input(s, x, first + t, values + t * s->line);

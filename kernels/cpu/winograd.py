@@ -57,6 +57,17 @@ def block(m, tiles, c, k, threads):
     return pieces(tiles, blocks), max(1, min(taken, panels // (parts * threads))), how
 
 
+def side_of(m, pooled):
+    """How many tiles of m x m results, down and across, are transformed together to be pooled."""
+    return 2 if pooled and m % 2 else 1
+
+
+def tiles_of(m, grid, pooled):
+    """How many tiles of m x m results there are down and across a grid: whole squares of tiles."""
+    side = side_of(m, pooled)
+    return [side * pieces(g, side * m) for g in grid]
+
+
 def makes(m, c, k):
     """True when the points of the weights are made as they are needed.
 
@@ -86,19 +97,22 @@ def plan(m, shape, strides, k, grid, padding, pooled, threads, making):
     making: the weights are taps, and become points as they are needed.
     """
     n, c, h, w = shape
-    width, points, down, across = weights.panel_width(), (m + 2) ** 2, *(pieces(g, m) for g in grid)
+    width, points, (down, across) = weights.panel_width(), (m + 2) ** 2, tiles_of(m, grid, pooled)
+    side = side_of(m, pooled)
     if making:
         tiles, panels, parted = making_block(n * down * across, k, threads)
+        tiles = pieces(tiles, side * side) * side * side
         depth, line = (width // 2, width // 2) if few(tiles) else (DEPTH, DEPTH + SPREAD)
         taps, made = DEPTH, 8 * DEPTH * width
     else:
         tiles, panels, parted = block(m, n * down * across, c, k, threads)
+        tiles = pieces(tiles, side * side) * side * side
         depth, taps, made, line = c, 0, 0, c + SPREAD
     point = tiles * line + SPREAD
     values = points * point * pieces(c, depth)
     sums = memory.apart(points * panels * tiles * width + made)
     image, _, row, column = strides
-    sizes = [n, c, h, w, k, *grid, *padding, image, row, column, m, down, across]
+    sizes = [n, c, h, w, k, *grid, *padding, image, row, column, m, down, across, side]
     sizes += [tiles, panels, parted, depth, line, point, points * point, taps]
     sizes += [threads, values, sums, *(pooled or (0, 0)), k]
     copies = 1 if parted == SHARED else threads  # how often the points are there at a time
@@ -177,7 +191,7 @@ def weight_plan(m, shape, strides, k, grid, padding, threads):
     chunks, blocks = cutting(m, tiles, c, k)
     count = pieces(pieces(tiles, chunks), blocks)
     image, _, row, column = strides
-    sizes = [n, c, h, w, k, *grid, *padding, image, row, column, m, down, across]
+    sizes = [n, c, h, w, k, *grid, *padding, image, row, column, m, down, across, 1]
     sizes += [count, 1, 1, c, 0, 0, 0, 0, threads, 0, 0]
     block = points * (panels * (count + 1) * width + groups * (count * pitch + width))
     block += memory.APART

@@ -9,6 +9,7 @@ struct winograd {
   i64 grid_h, grid_w, pad_h, pad_w;
   i64 x_image, x_row, x_column; /* strides of the source; its channels lie together */
   i64 m, down, across;          /* results of a tile's side, tiles of an image */
+  i64 side;                     /* 2 where squares of 2 x 2 tiles are pooled, each being odd; else 1 */
   i64 tiles, panels, parted;    /* a block, see below */
   i64 depth;                    /* of so many channels the points lie together */
   i64 line, point, part;        /* of the points: numbers a tile, a point, and for these channels */
@@ -22,15 +23,19 @@ struct winograd {
    takes one (BY_PANELS), or by all threads together (SHARED). */
 enum { BY_BLOCKS, BY_PANELS, SHARED };
 
-/* The tile counted through the images: its image and its first row and column of results. */
+/* The tile counted through the images and their squares of tiles: its image and its first row and
+   column of results. */
 struct spot {
   i64 image, i, j;
 };
 
 INLINE struct spot spot_of(const struct winograd *s, i64 tile) {
-  i64 within = tile % (s->down * s->across);
-  return (struct spot){tile / (s->down * s->across), within / s->across * s->m,
-                       within % s->across * s->m};
+  i64 within = tile % (s->down * s->across), together = s->side * s->side;
+  i64 square = within / together, squares = s->across / s->side;
+  within %= together;
+  return (struct spot){tile / (s->down * s->across),
+                       (square / squares * s->side + within / s->side) * s->m,
+                       (square % squares * s->side + within % s->side) * s->m};
 }
 
 /* Which rows and columns of a tile are there, a bit each; those outside of the image are 0. */
@@ -169,17 +174,47 @@ INLINE void pooled_vector(const int m, const real *sums, i64 apart, i64 rows, i6
   }
 }
 
-/* The results of a tile for one panel, whose first channel is `channel`, pooled. */
+/* The same for a square of 2 x 2 tiles, since the windows at their borders need several. */
+INLINE void square_vector(const int m, const real *sums, i64 apart, i64 rows, i64 columns,
+                          i64 down, i64 across, i64 count, real *y, i64 y_row, i64 y_column,
+                          const struct finish *finish) {
+  const int points = m + 2;
+  vec half[MOST_RESULTS * MOST_POINTS], bias = {0};
+  vec result[2 * MOST_RESULTS][2 * MOST_RESULTS];
+  if (finish->bias) memcpy(&bias, finish->bias, count * sizeof(real));
+  for (int tile = 0; tile < 4; tile++, sums += PANEL) {
+    columns_of(m, sums, apart, half);
+#pragma GCC unroll 7
+    for (int i = 0; i < m; i++)
+      results_of_points(m, half + i * points, 1, result[tile / 2 * m + i] + tile % 2 * m, 1);
+  }
+  for (int i = 0; i < min_i64(m, down); i++)
+    for (int j = 0; j < min_i64(m, across); j++) {
+      const vec *upper = result[2 * i] + 2 * j, *lower = result[2 * i + 1] + 2 * j;
+      int more = 2 * j + 1 < columns;
+      vec v = more ? greater_or_none(upper[0], upper[1]) : upper[0];
+      if (2 * i + 1 < rows) {
+        v = greater_or_none(v, lower[0]);
+        if (more) v = greater_or_none(v, lower[1]);
+      }
+      finish_vector(v + bias, i * y_row + j * y_column, count, y, finish);
+    }
+}
+
+/* The results of a tile, or of a square of tiles, for one panel, whose first channel is `channel`,
+   pooled. */
 INLINE void pooled_of(const int m, const struct winograd *s, const real *sums, i64 tile,
                       i64 channel, real *y, const struct finish *finish) {
   struct spot spot = spot_of(s, tile);
-  i64 rows = min_i64(m, s->grid_h - spot.i), columns = min_i64(m, s->grid_w - spot.j);
+  i64 rows = s->grid_h - spot.i, columns = s->grid_w - spot.j, apart = s->tiles * PANEL;
   i64 i = spot.i / 2, j = spot.j / 2, row = s->pooled_w * s->pitch;
   y += ((spot.image * s->pooled_h + i) * s->pooled_w + j) * s->pitch;
   for (i64 k = channel; k < min_i64(channel + PANEL, s->k); k += LANES) {
     struct finish here = finish_at(finish, k, 0);
-    pooled_vector(m, sums + k - channel, s->tiles * PANEL, rows, columns, s->pooled_h - i,
-                  s->pooled_w - j, min_i64(LANES, s->k - k), y + k, row, s->pitch, &here);
+    i64 count = min_i64(LANES, s->k - k);
+    (m % 2 ? square_vector : pooled_vector)(m, sums + k - channel, apart, rows, columns,
+                                            s->pooled_h - i, s->pooled_w - j, count, y + k, row,
+                                            s->pitch, &here);
   }
 }
 
@@ -212,6 +247,7 @@ static void output(const struct winograd *s, const real *sums, i64 tile, i64 cha
     case -2: pooled_of(2, s, sums, tile, channel, y, finish); return;
     case -4: pooled_of(4, s, sums, tile, channel, y, finish); return;
     case -6: pooled_of(6, s, sums, tile, channel, y, finish); return;
+    case -7: pooled_of(7, s, sums, tile, channel, y, finish); return;
     case 2: output_of(2, s, sums, tile, channel, y, finish); return;
     case 4: output_of(4, s, sums, tile, channel, y, finish); return;
     case 6: output_of(6, s, sums, tile, channel, y, finish); return;
