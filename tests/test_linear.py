@@ -71,6 +71,21 @@ def test_linear_agrees_with_numpy_for_any_number_of_rows(rows, sizes, dtype, bia
     np.testing.assert_allclose(cpu.linear(x, w, b), expected, rtol=0, atol=3e-4)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("sizes", [(520, 4112), (1031, 2064), (2048, 1030)])
+def test_where_large_weights_stand_changes_nothing(rows, sizes, dtype):
+    cpu, (o, i) = kernels.package("cpu"), sizes
+    x, b, values = draw(rows, i, dtype=dtype), draw(o, dtype=dtype), draw(o, i, dtype=dtype)
+    room, found = np.empty(o * i + 32, dtype), []
+    for first in range(0, 16, 3):
+        w = room[first : first + o * i].reshape(o, i)
+        w[...] = values
+        found.append(cpu.linear(x, w, b))
+    np.testing.assert_allclose(found[0], x @ values.T + b, rtol=0, atol=2e-3)
+    assert all((y == found[0]).all() for y in found)
+
+
 @pytest.mark.parametrize("rows", [9, 50, 331])
 @pytest.mark.parametrize("sizes", [(1, 30000), (700, 333), (1100, 40)], ids=str)
 @pytest.mark.parametrize("dtype", ["f4", "f8"])

@@ -62,6 +62,17 @@ def test_arrays_are_plain_writable_and_aligned(dtype):
         y[...] = 1
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "i8"])
+@pytest.mark.parametrize("shape", [(), (3, 5), (64, 1024), (1 << 17,), (3, 65, 129, 7)])
+def test_large_zeros_start_at_a_line_of_the_caches(shape, dtype):
+    found = [cpu.zeros(None, shape, np.dtype(dtype)) for _ in range(3)]
+    for a in found:
+        assert a.shape == shape and a.dtype == dtype and a.flags.carray and not a.any()
+        assert a.nbytes < memory.LARGE or a.ctypes.data % memory.LINE == 0
+    found[0][...] = 1
+    assert not found[1].any() and not found[2].any()
+
+
 def test_a_block_is_used_again_when_its_array_is_gone():
     y = made(3 * MIB)
     before, place = memory.stats(), address(y)

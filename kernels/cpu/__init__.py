@@ -27,6 +27,7 @@ from flambeau.kernels.cpu.arrays import (
     empty,
     fill,
     split,
+    zeros,
 )
 from flambeau.kernels.cpu.conv import (
     conv2d,
@@ -131,7 +132,6 @@ from flambeau.kernels.reference.arrays import (
     array,
     assign,
     numpy,
-    zeros,
 )
 
 __all__ = [

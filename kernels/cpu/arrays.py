@@ -1,6 +1,7 @@
 """Arrays made, copied, joined and taken apart: C kernels where images are joined by channel."""
 
 import contextlib
+import math
 
 import numpy as np
 
@@ -12,6 +13,16 @@ SHARED = 1 << 16  # numbers that all threads clear together
 def empty(like, shape, dtype):
     """A new array of any contents."""
     return memory.empty(shape, dtype)
+
+
+def zeros(like, shape, dtype):
+    """A new array of zeros; a large one starts at a line of the caches, as its vectors then do."""
+    dtype, size = np.dtype(dtype), math.prod(shape)
+    if size * dtype.itemsize < memory.LARGE or memory.LINE % dtype.itemsize:
+        return np.zeros(shape, dtype)
+    more = np.zeros(size + memory.LINE // dtype.itemsize, dtype)  # the system's, not yet there
+    first = -more.ctypes.data % memory.LINE // dtype.itemsize
+    return more[first : first + size].reshape(shape)
 
 
 def contiguous(x):

@@ -20,6 +20,7 @@ if os.environ.get("FLAMBEAU_MEMORY") == "numpy":  # lets sanitizers see where an
     LARGE = inf
 
 _own, _buffer, _allocate, _release = ffi.gc, ffi.buffer, lib.memory_allocate, lib.memory_release
+LINE = 64  # bytes of the caches
 PAGE = 1024  # numbers
 APART = 16384  # of kernel.h
 arena = None  # where a recording takes its memory, see arena.py
