@@ -55,7 +55,8 @@ def test_squeezenet_gives_the_logits_that_caffe_gives(data):
         for blob, key in names.items():
             part, stat = expected[f"caffe_slice_{key}"], expected[f"caffe_stat_{key}"]
             value = inner[blob]
-            np.testing.assert_allclose(value[:, :8, :6, :6], part, rtol=1e-4, atol=1e-3)
+            near = min(1e-3, 5e-6 * abs(value).max())  # what Winograd rounds is relative to this
+            np.testing.assert_allclose(value[:, :8, :6, :6], part, rtol=1e-4, atol=near)
             np.testing.assert_allclose(value.mean((1, 2, 3)), stat[:, 0], rtol=1e-4)
         logits, reference = inner["pool10"].reshape(7, 1000), expected["caffe_pool10"]
         np.testing.assert_allclose(logits, reference, atol=1e-3)

@@ -99,15 +99,13 @@ def plan(m, shape, strides, k, grid, padding, pooled, threads, making):
     n, c, h, w = shape
     width, points, (down, across) = weights.panel_width(), (m + 2) ** 2, tiles_of(m, grid, pooled)
     side = side_of(m, pooled)
+    all_tiles = n * down * across
+    found = making_block(all_tiles, k, threads) if making else block(m, all_tiles, c, k, threads)
+    tiles, panels, parted = pieces(found[0], side * side) * side * side, *found[1:]
+    depth, line, taps, made = c, c + SPREAD, 0, 0
     if making:
-        tiles, panels, parted = making_block(n * down * across, k, threads)
-        tiles = pieces(tiles, side * side) * side * side
         depth, line = (width // 2, width // 2) if few(tiles) else (DEPTH, DEPTH + SPREAD)
         taps, made = DEPTH, 8 * DEPTH * width
-    else:
-        tiles, panels, parted = block(m, n * down * across, c, k, threads)
-        tiles = pieces(tiles, side * side) * side * side
-        depth, taps, made, line = c, 0, 0, c + SPREAD
     point = tiles * line + SPREAD
     values = points * point * pieces(c, depth)
     sums = memory.apart(points * panels * tiles * width + made)

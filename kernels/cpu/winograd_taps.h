@@ -1,5 +1,5 @@
 /* Winograd's sums for F(7 x 7, 3 x 3) from taps: the points of the weights, nine for a tap, are made
-   where they are used and never stored in memory.
+   where they are used, and not kept.
 
    For some channels at a time the taps' columns become points of a row, or of the two rows of a pair
    of points, in the first-level cache. From these a point of the row takes three multiply-adds. It
