@@ -121,6 +121,12 @@ static void add_sums(const struct conv_last *s, const struct cut *cut, i64 chunk
       add_block(s, cut, chunks, sums, k, min_i64(ROWS, s->k - k), c, dw);
 }
 
+/* What a thread does at a time: a part of the products of strips from `first` to `last`. */
+struct task {
+  i64 chunk, first, last;
+  struct section part;
+};
+
 /* A part of the products of a strip, of the `down` * `across`. */
 static struct section section_of(const struct conv_weight *p, const struct cut *cut, i64 part) {
   i64 i = part / p->across, j = part % p->across;
@@ -129,19 +135,22 @@ static struct section section_of(const struct conv_weight *p, const struct cut *
                           panels * j / p->across, panels * (j + 1) / p->across};
 }
 
-/* What is fetched during the batch of panels that begins at `panel` of strip t of a part. */
+/* What is fetched during the batch of panels that begins at `panel` of a part's strip t: of what comes
+   after the strip, the left factor, and the next batch. */
 static struct fetching fetching_of(const struct conv_last *s, const struct cut *cut,
                                    const struct section *part, i64 panel, const struct strip *t,
-                                   const struct strip *next, const real *dy) {
-  i64 first = panel_row(s->k, part->group), rows = panel_row(s->k, part->groups) - first;
+                                   const struct section *next_part, const struct strip *next,
+                                   const real *dy) {
+  i64 first = panel_row(s->k, next_part->group);
+  i64 rows = panel_row(s->k, next_part->groups) - first, after = panel + s->panels;
   i64 batch = (panel - part->panel) / s->panels, panels = min_i64(s->panels, part->panels - panel);
-  i64 batches = pieces(part->panels - part->panel, s->panels), after = panel + s->panels;
+  i64 batches = pieces(part->panels - part->panel, s->panels), till = part->panels;
   int last = batch + 1 == batches;
-  if (last) after = part->panel;
+  if (last) after = next_part->panel, till = next_part->panels;
   struct fetching f = {{gradient_pixels(s, next, dy, first),
                         panel_pixels(s, last ? next : t, cut, after)},
                        .each = {pieces(rows, LINE)}, .shares = 1};
-  i64 lefts = f.from[0].lines * f.each[0], width = min_i64(s->panels, part->panels - after) * PANEL;
+  i64 lefts = f.from[0].lines * f.each[0], width = min_i64(s->panels, till - after) * PANEL;
   f.at[0] = lefts * batch / batches, f.end[0] = lefts * (batch + 1) / batches;
   f.each[1] = pieces(width, LINE);
   if (!s->copies) f.end[1] = f.from[1].images * f.from[1].lines * f.each[1];
@@ -151,6 +160,15 @@ static struct fetching fetching_of(const struct conv_last *s, const struct cut *
   return f;
 }
 
+/* Task i: parts of the first chunk's strips, then of the second's. */
+static struct task task_of(const struct conv_weight *p, const struct cut *cut, i64 i) {
+  const struct conv_last *s = &p->conv;
+  i64 strips = pieces(s->n, p->images) * pieces(s->grid_h, s->lines) * pieces(s->grid_w, s->columns);
+  i64 parts = p->down * p->across, chunks = max_i64(p->chunks, 1), chunk = i / parts;
+  return (struct task){chunk, strips * chunk / chunks, strips * (chunk + 1) / chunks,
+                       section_of(p, cut, i % parts)};
+}
+
 /* Strip i, where each is of so many images. */
 static struct strip images_of(const struct conv_last *s, i64 images, i64 i) {
   struct strip t = strip_of(s, i * images);
@@ -158,16 +176,19 @@ static struct strip images_of(const struct conv_last *s, i64 images, i64 i) {
   return t;
 }
 
-/* The sums of a part over strips from `first` to `last`, a batch of panels at a time. */
+/* The sums of a task, a batch of panels at a time. after: the thread's next one. */
 static void part_product(const struct conv_weight *p, const struct cut *cut,
-                         const struct section *part, i64 first, i64 last, const real *x,
+                         const struct task *task, const struct task *after, const real *x,
                          const real *dy, const struct scratch *mine, real *sums) {
   const struct conv_last *s = &p->conv;
-  for (i64 i = first; i < last; i++) {
+  const struct section *part = &task->part;
+  for (i64 i = task->first; i < task->last; i++) {
+    int last = i + 1 == task->last;
+    const struct section *next_part = last ? &after->part : part;
     struct strip t = images_of(s, p->images, i);
-    struct strip next = images_of(s, p->images, min_i64(i + 1, last - 1));
+    struct strip next = images_of(s, p->images, last ? after->first : i + 1);
     struct pixels gradient = gradient_pixels(s, &t, dy, panel_row(s->k, part->group));
-    int add = !p->chunks || i > first;
+    int add = !p->chunks || i > task->first;
     read_strip(s, x, &t, mine->copy);
     point_strip(s, x, &next, mine->copy);
     i64 size = left_numbers(count_of(&gradient));
@@ -178,19 +199,21 @@ static void part_product(const struct conv_weight *p, const struct cut *cut,
     for (i64 panel = part->panel; panel < part->panels; panel += s->panels) {
       struct section batch = {part->group, part->groups, panel,
                               min_i64(panel + s->panels, part->panels)};
-      struct fetching fetching = fetching_of(s, cut, part, panel, &t, &next, dy);
-      strip_product(s, &t, cut, &batch, &gradient, size, &fetching, add, mine->right, sums);
+      struct fetching f = fetching_of(s, cut, part, panel, &t, next_part, &next, dy);
+      strip_product(s, &t, cut, &batch, &gradient, size, &f, add, mine->right, sums);
     }
   }
 }
 
-/* The sums of strips from `first` to `last` the other way round: of what the taps read a number goes with
-   each vector of results. sums: (rows of taps, panels of results, numbers of a row of taps, PANEL) */
-static void turned_product(const struct conv_last *s, const struct cut *cut, i64 first, i64 last,
-                           const real *x, const real *dy, const struct scratch *mine, real *sums) {
+/* The sums of a task's strips the other way round: of what the taps read a number goes with each
+   vector of results. sums: (rows of taps, panels of results, numbers of a row of taps, PANEL) */
+static void turned_product(const struct conv_last *s, const struct cut *cut,
+                           const struct task *task, const struct task *after, const real *x,
+                           const real *dy, const struct scratch *mine, real *sums) {
   i64 panels = pieces(s->k, PANEL), tiles = s->p * panels * pieces(cut->width, TILE_ROWS);
-  for (i64 i = first; i < last; i++) {
-    struct strip t = strip_of(s, i), next = strip_of(s, min_i64(i + 1, last - 1));
+  for (i64 i = task->first; i < task->last; i++) {
+    struct strip t = strip_of(s, i);
+    struct strip next = strip_of(s, i + 1 < task->last ? i + 1 : after->first);
     struct pixels gradient = gradient_pixels(s, &t, dy, 0);
     struct fetching fetching = {{gradient_pixels(s, &next, dy, 0)}, {pieces(s->k, LINE), 1}};
     fetching.end[0] = fetching.from[0].lines * fetching.each[0];
@@ -210,7 +233,7 @@ static void turned_product(const struct conv_last *s, const struct cut *cut, i64
       struct heights heights = heights_from(cut->width, 0);
       for (const real *end = taps.at + cut->width; runs.left < end;) {
         i64 rows = next_height(&heights);
-        outer_tile(rows, vectors, &runs, next_stream(&fetching), i > first, to, PANEL);
+        outer_tile(rows, vectors, &runs, next_stream(&fetching), i > task->first, to, PANEL);
         runs.left += rows, to += rows * PANEL;
       }
     }
@@ -242,25 +265,24 @@ static void add_turned(const struct conv_last *s, const struct cut *cut, i64 chu
 void KERNEL(conv_weight)(const real *x, const real *dy, real *dw, const i64 *shape, real *work) {
   const struct conv_weight *p = (const struct conv_weight *)shape;
   const struct conv_last *s = &p->conv;
-  i64 strips = pieces(s->n, p->images) * pieces(s->grid_h, s->lines) * pieces(s->grid_w, s->columns);
   struct cut cut = cut_of(s, !p->chunks);
-  i64 size = cut.taps * cut.panels * s->k * PANEL, parts = p->down * p->across;
-  i64 some = max_i64(p->chunks, 1);
+  i64 size = cut.taps * cut.panels * s->k * PANEL;
   if (p->turned) size = s->p * pieces(s->k, PANEL) * cut.width * PANEL;
   struct queues queues;
-  fill_queues(&queues, s->threads, some * parts);
+  fill_queues(&queues, s->threads, max_i64(p->chunks, 1) * p->down * p->across);
 #pragma omp parallel num_threads(s->threads)
   {
     real *copy = work + p->chunks * size + APART + omp_get_thread_num() * p->each;
     struct scratch mine = {copy, copy + p->strip, copy + p->strip + p->lefts};
-    for (i64 task, ended = 0; (task = next_task(&queues, &ended)) >= 0;) {
-      i64 chunk = task / parts, first = strips * chunk / some, last = strips * (chunk + 1) / some;
-      struct section part = section_of(p, &cut, task % parts);
-      real *sums = p->chunks ? work + chunk * size : dw;
+    for (i64 i, ended = 0; (i = next_task(&queues, &ended)) >= 0;) {
+      i64 then = task_after(&queues, i);
+      struct task task = task_of(p, &cut, i), after = task_of(p, &cut, then);
+      if (then == i) after.first = task.last - 1;
+      real *sums = p->chunks ? work + task.chunk * size : dw;
       if (p->turned)
-        turned_product(s, &cut, first, last, x, dy, &mine, sums);
+        turned_product(s, &cut, &task, &after, x, dy, &mine, sums);
       else
-        part_product(p, &cut, &part, first, last, x, dy, &mine, sums);
+        part_product(p, &cut, &task, &after, x, dy, &mine, sums);
     }
 #pragma omp barrier
     if (p->turned)

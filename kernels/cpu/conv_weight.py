@@ -10,14 +10,16 @@ from flambeau.kernels.cpu import conv_algorithm, memory, native, weights, winogr
 from flambeau.kernels.cpu.conv_last import EVEN, PARALLEL_ABOVE, one_line, pieces, shares, steps
 from flambeau.kernels.cpu.layout import arranged, block, channels_last
 
-PIXELS = 320  # of a strip: the depth of its products
+PIXELS = 260  # of a strip: the depth of its products
 FEW = 160  # of a strip where there are many, so that the first of them is soon there
 PACKED = 60_000  # numbers of a packed factor that stay in the second cache
-BATCH = 4  # panels packed at a time: what lies together in memory is read together
-PARTS = 4  # of a thread
+IN_PLACE = 120_000  # numbers of dy where it is not packed
+BATCH = 2  # panels packed at a time: what lies together in memory is read together
+PARTS = 2  # of a thread
 CHUNKS = 16  # of the strips, with sums of their own, where sums are small
 LEAST = 4  # chunks that are worth it: each thread then has strips, and copies, of its own
 SUMS = 1_000_000  # numbers of all chunks' sums at most
+LINE = 16  # numbers of a line of the caches
 FILLED = 0.9  # of the lanes at least, or the results of few channels fill them rather
 
 
@@ -67,12 +69,17 @@ def sums_of(panels, k, c, kernel, together, pixels):
     return Sums(numbers, chunks if chunks > 1 else int(not (whole and direct)), False)
 
 
+def most_numbers():
+    """Of the left factor in a part: see IN_PLACE in outer_product.h."""
+    return IN_PLACE if weights.tile_rows() + 2 >= LINE else PACKED
+
+
 def parts_of(groups, left, tasks, wanted, threads):
     """Into how many parts the groups and the panels are cut; wanted: at least, of panels rather.
 
     Where that is possible each thread gets as many. left: numbers of a packed group.
     """
-    down, most = pieces(groups, max(1, PACKED // left)), max(1, tasks // BATCH)
+    down, most = pieces(groups, max(1, most_numbers() // left)), max(1, tasks // BATCH)
     across = max(1, min(most, pieces(wanted, down)))
     down = max(down, min(groups, pieces(wanted, across)))
     for more in range(across, most + 1):

@@ -34,3 +34,10 @@ static i64 next_task(struct queues *all, i64 *ended) {
   }
   return -1;
 }
+
+/* The task after one in its queue, or the one if it is the last. */
+INLINE i64 task_after(const struct queues *all, i64 task) {
+  i64 i = 0;
+  while (task >= all->of[i].till) i++;
+  return min_i64(task + 1, all->of[i].till - 1);
+}
