@@ -66,7 +66,7 @@ def test_the_kernels_agree_with_the_reference(shape, layout, dtype):
 
 @pytest.mark.parametrize("added", [True, False])
 def test_what_is_too_large_for_the_caches_agrees_with_the_reference(added):
-    x, other, dy = (images((2, 64, 131, 129), seed, "f4", "last") for seed in range(3))
+    x, other, dy = (images((4, 64, 131, 129), seed, "f4", "last") for seed in range(3))
     w, b, dw, db, mean, var = np.random.default_rng(5).uniform(0.5, 1, (6, 64)).astype("f4")
     arguments = (x, other if added else None, dy), (w, b, dw, db), (mean, var), True
     for a, e in zip(both(kernels.of(x), *arguments), both(reference, *arguments), strict=True):

@@ -43,9 +43,10 @@ INLINE void stream(real *p, vec v) { store(p, v); }
 INLINE void streamed(void) {}
 #endif
 
-/* Whether lines of the caches begin at p, and whether also n numbers there would not stay in them. */
+/* Whether lines of the caches begin at p, and whether also n numbers there would not stay in them until
+   the next kernel reads them. */
 INLINE int at_line(const real *p) { return (uintptr_t)p % 64 == 0; }
-enum { LEAST_FAR = (8 << 20) / sizeof(real) };
+enum { LEAST_FAR = (16 << 20) / sizeof(real) };
 INLINE int goes_far(const real *p, i64 n) { return at_line(p) && n > LEAST_FAR; }
 
 INLINE void put(const int far, real *p, vec v) {

@@ -69,11 +69,13 @@ INLINE void dot_rows(const i64 rows, const i64 outs, i64 apart, const real *x, c
     }
 }
 
-/* How many numbers of each row of w, that come from memory, stand before a line of the caches: 0 where
-   that is not the same for all. */
+enum { LARGE = (8 << 20) / sizeof(real) }; /* numbers that come from memory */
+
+/* How many numbers of each row of a large w stand before a line of the caches: 0 where that is not the
+   same for all. */
 INLINE i64 head_of(const real *w, i64 i, i64 o) {
   i64 bytes = -(uintptr_t)w % VECTOR_BYTES;
-  return i % LANES || bytes % sizeof(real) || i * o < LEAST_FAR ? 0 : bytes / sizeof(real);
+  return i % LANES || bytes % sizeof(real) || i * o < LARGE ? 0 : bytes / sizeof(real);
 }
 
 /* y (n, o) = x (n, i) wᵀ + b, n at most FEW_ROWS, w (o, i), b (o,) or NULL */
