@@ -9,6 +9,7 @@ from random_draws import Draw, Within, agree, sums
 
 EVALUATED = sums(1, 4000)  # ten layers, each a sum of some hundred products or Winograd's
 TRAINED = sums(1, 10000)  # and normalisations, whose small variances make errors greater
+FEW = 0.02  # of the gradients may be other where a ReLU or a maximum falls to the other side
 SHAKEN = 128 * np.finfo("f4").eps  # what may be off by less where a gradient hangs on it
 SHAKES = 12  # each finds one side of a maximum or the other
 
@@ -87,11 +88,11 @@ def compare(what, got, want, within):
 
 
 def compare_gradients(names, got, want, shaken):
-    """Gradients are near; or as far as they are in float64 once values are a little off.
+    """Gradients are near; few may be as far as they are in float64 once values are a little off.
 
     Such are those beyond a ReLU or a maximum that may fall to the other side, and sums of terms
-    that cancel, as of a bias before a normalisation. shaken(): the gradients in float64, and
-    again with every value a little off.
+    that cancel, as of a bias before a normalisation: there are seldom more than few.
+    shaken(): the gradients in float64, and again with every value a little off.
     """
     exact = None
     for i, name in enumerate(names):
@@ -101,8 +102,9 @@ def compare_gradients(names, got, want, shaken):
             if exact is None:
                 exact, *others = shaken()
             spread = np.max([np.abs(other[i] - exact[i]) for other in others], axis=0)
-            far &= np.abs(got[i] - exact[i]) > near + spread
-        assert not far.any(), f"{name}: {far.mean():.1%} are far off"
+            wrong = far & (np.abs(got[i] - exact[i]) > near + spread)
+            assert not wrong.any(), f"{name}: {wrong.mean():.1%} are wrong"
+        assert far.mean() < FEW, f"{name}: {far.mean():.1%} hang on rounding"
 
 
 def shake(net, random):

@@ -13,13 +13,12 @@ from flambeau.kernels.cpu.layout import arranged, block, channels_last
 PIXELS = 260  # of a strip: the depth of its products
 FEW = 160  # of a strip where there are many, so that the first of them is soon there
 PACKED = 60_000  # numbers of a packed factor that stay in the second cache
-IN_PLACE = 120_000  # numbers of dy where it is not packed
+UNPACKED = 120_000  # the same of dy where it is read in place
 BATCH = 2  # panels packed at a time: what lies together in memory is read together
 PARTS = 2  # of a thread
 CHUNKS = 16  # of the strips, with sums of their own, where sums are small
 LEAST = 4  # chunks that are worth it: each thread then has strips, and copies, of its own
 SUMS = 1_000_000  # numbers of all chunks' sums at most
-LINE = 16  # numbers of a line of the caches
 FILLED = 0.9  # of the lanes at least, or the results of few channels fill them rather
 
 
@@ -70,8 +69,8 @@ def sums_of(panels, k, c, kernel, together, pixels):
 
 
 def most_numbers():
-    """Of the left factor in a part: see IN_PLACE in outer_product.h."""
-    return IN_PLACE if weights.tile_rows() + 2 >= LINE else PACKED
+    """Of dy in a part, which is packed or not as IN_PLACE of outer_product.h says of float32."""
+    return UNPACKED if weights.tile_rows() + 2 >= memory.LINE // 4 else PACKED
 
 
 def parts_of(groups, left, tasks, wanted, threads):

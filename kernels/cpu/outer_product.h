@@ -57,7 +57,7 @@ INLINE void outer_step(const int rows, const int vectors, const real *left, cons
 }
 
 /* How near what is wanted soon is fetched, as __builtin_prefetch counts: with AVX-512 into the
-   first-level cache, which is large there, for AMD's processors are slow to fetch into the second. */
+   first-level cache, which is large there, for one of AMD's is slow to fetch into the second. */
 enum { SOON = VECTOR_BYTES == 64 ? 3 : 2 };
 
 /* to (rows, PANEL; `pitch` apart) = Σ of left[row] right[column], or += (add): what stands there
