@@ -399,7 +399,10 @@ def test_a_package_that_no_index_has_is_said_with_what_to_do(index):
         fetch.files(by_package())
 
 
-@pytest.mark.parametrize("damaged", [b"no zip", wheel()[:-40], wheel({"a": b"b"})])
+DAMAGED = {"no zip": b"no zip", "cut off": wheel()[:-40], "other files": wheel({"a": b"b"})}
+
+
+@pytest.mark.parametrize("damaged", DAMAGED.values(), ids=DAMAGED)  # ids without the hour in a zip
 def test_a_damaged_archive_is_said_and_not_kept(index, folder, damaged):
     offer(index, wheel=damaged)
     with pytest.raises(FetchError, match="damaged or lacks a file.*try again; or install it"):

@@ -298,3 +298,21 @@ def test_numpys_own_memory_is_used_where_that_is_asked_for():
         "print(memory.empty(1 << 24, 'u1').flags.owndata, memory.stats()['mapped'])",
         FLAMBEAU_MEMORY="numpy",
     ).split() == ["True", "0"]
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(
+    "ends",
+    [
+        "",  # at exit, after the context
+        "thread = threading.Thread(target=lambda: kept.clear())\nthread.start()\nthread.join()\n",
+    ],
+    ids=["exit", "thread"],
+)
+def test_an_array_on_a_gpu_may_go_where_no_context_is(ends):
+    assert run(
+        "import threading\n"
+        "from flambeau import kernels\n"
+        "kept = [kernels.to(np.ones(5, 'f4'), 'cuda')]\n"
+        f"{ends}print('done')"
+    ).split() == ["done"]

@@ -74,7 +74,10 @@ class Gpu:
         self.allocator = self.allocate  # what its arrays have: one object, so that `is` compares
         with self.current():
             self._pool = DeviceMemoryPool()
-        atexit.register(self._pool.free_held)
+            # A pool that comes to hold its first block takes the current context with it, and
+            # ends the process where there is none (in another thread, at exit): it has one now.
+            self._pool.allocate(1).free()
+        atexit.register(self._pool.stop_holding)  # before the context goes: arrays may outlive it
 
     def __repr__(self):
         return f"cuda:{self.ordinal}"
@@ -95,7 +98,7 @@ class Gpu:
     def allocate(self, nbytes):
         """Memory from the pool."""
         with self.current():
-            return self._pool.allocate(nbytes)
+            return self._pool.allocate(max(nbytes, 2))  # never the one byte that the pool holds
 
     def empty(self, shape, dtype):
         """A new GPUArray of any contents."""
