@@ -311,7 +311,7 @@ def test_numpys_own_memory_is_used_where_that_is_asked_for():
 )
 def test_an_array_on_a_gpu_may_go_where_no_context_is(ends):
     assert run(
-        "import threading\n"
+        "import threading\nimport numpy as np\n"
         "from flambeau import kernels\n"
         "kept = [kernels.to(np.ones(5, 'f4'), 'cuda')]\n"
         f"{ends}print('done')"
