@@ -1,9 +1,12 @@
 """The graph that `optimize` makes: it records the kernels that it runs and runs them again."""
 
+from itertools import chain
+from operator import attrgetter
+
 from flambeau import nn
 from flambeau.nn.container import Container
 from flambeau.nngraph.graph import Graph
-from flambeau.nngraph.recordings import Recordings, modules_in, recorder_of, unfit
+from flambeau.nngraph.recordings import Recordings, recorder_of, unfit
 
 RECORDED = {  # they call the same kernels whatever the values are, and keep nothing
     nn.Add,
@@ -28,6 +31,7 @@ RECORDED = {  # they call the same kernels whatever the values are, and keep not
     nn.Softmax,
     nn.Tanh,
 }
+WRITEABLE = attrgetter("flags.writeable")
 
 
 class OptimizedGraph(Graph):
@@ -51,9 +55,12 @@ class OptimizedGraph(Graph):
             return super().forward(x, taps)
         recordings = vars(self).setdefault("_recordings", Recordings())
         form = package.form(xs)
-        if not recordings.hold(self._held()) or any([a.flags.writeable for a in recordings.arrays]):
+        holds = recordings.hold(self._held(*recordings.known))
+        if not holds or any(map(WRITEABLE, recordings.arrays)):
             y = super().forward(x)
-            recordings.start(self._held(), form)  # what a pass sets is there by now
+            known = self._known()  # what a pass sets is there by now
+            recordings.start(self._held(*known), form)
+            recordings.known = known
             return y
         recording = recordings.of(form, lambda: self._recorded(package, xs), package.Refused)
         ys = None if recording is None else recording.run(xs)
@@ -63,20 +70,22 @@ class OptimizedGraph(Graph):
 
     def _recorded(self, package, xs):
         """A recording of a pass over these inputs."""
-        other = unfit(modules_in(self._held()), RECORDED)
+        other = unfit(self._known()[0], RECORDED)
         if other is not None:
             raise package.Refused(f"{other!r} is not known to run the same kernels every time")
         return package.Recording(self._pass, xs)
 
-    def _held(self):
+    def _known(self):
+        """The modules, and views of everything in them, which show what is there now."""
+        modules = list(self.named.values())
+        containers = [m for m in modules if isinstance(m, Container)]
+        modules += [child for m in containers for child in m.named.values()]
+        views = [self.named.values(), *(m.named.values() for m in containers)]
+        return modules, views + [vars(m).values() for m in modules]
+
+    def _held(self, modules=(), views=()):
         """Everything that a pass depends on: the modules and what they hold."""
-        held = [self.steps, self.outs]
-        for module in self.named.values():
-            held += (module, *vars(module).values())
-            if isinstance(module, Container):
-                for child in module.named.values():
-                    held += (child, *vars(child).values())
-        return held
+        return chain((self.steps, self.outs, self.named), map(vars, modules), *views)
 
     def _pass(self, *xs):
         y = super().forward(xs if len(xs) > 1 else xs[0])

@@ -1,12 +1,15 @@
 """The recordings of a network's passes, and when they no longer hold."""
 
 import collections
+from itertools import chain
+from operator import is_
 
 import numpy as np
 
-from flambeau import kernels, nn
+from flambeau import kernels
 
 MOST = 4  # recordings that are kept, those used last
+END = (object(),)  # of what a network holds, which is then no longer or shorter than it was
 
 
 class Recordings:
@@ -16,18 +19,20 @@ class Recordings:
     refused: why the last that could not be made could not, or None.
     """
 
+    known = ()  # what the network keeps here, to find soon what it holds
+
     def __init__(self):
         self.start([])
 
     def start(self, held, *seen):
         """Forget all; from now on the network holds this and has seen inputs of these forms."""
-        self.held, self.ids, self.seen = held, list(map(id, held)), set(seen)
-        self.arrays = [a for a in held if isinstance(a, np.ndarray)]
+        self.held, self.seen = [*held, *END], set(seen)
+        self.arrays = [a for a in self.held if isinstance(a, np.ndarray)]
         self.made, self.refused = collections.OrderedDict(), None
 
     def hold(self, held):
         """True when the network still holds the same."""
-        return self.ids == list(map(id, held))
+        return all(map(is_, self.held, chain(held, END)))
 
     def of(self, form, make, refused):
         """The recording for inputs of a form, made when it is seen again; or None.
@@ -65,8 +70,3 @@ def unfit(modules, kinds):
         if type(module) not in kinds or "forward" in own or "backward" in own:
             return module
     return None
-
-
-def modules_in(held):
-    """The modules among what a network holds."""
-    return [m for m in held if isinstance(m, nn.Module)]
