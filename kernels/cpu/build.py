@@ -2,6 +2,7 @@
 
 Every `<family>.c` is compiled for each element type and each instruction set; functions marked
 KERNEL(name) are declared to Python under name_<real>_<isa>. `native.py` picks when it loads.
+Beside each stands a function that takes its arguments from numbers in memory: see replay.py.
 """
 
 import os
@@ -42,11 +43,25 @@ void memory_trim(void);
 void memory_stats(i64 *figures);
 int supports_avx2(void);
 int supports_avx512(void);
+typedef void (*replayer)(const i64 *arguments);
+typedef struct {
+  replayer run;
+  const i64 *arguments;
+} step;
+void replay(const step *steps, i64 count);
 """
 
 PLAIN_SOURCE = """
 #include <math.h>
 typedef long long i64;
+typedef void (*replayer)(const i64 *arguments);
+typedef struct {
+  replayer run;
+  const i64 *arguments;
+} step;
+void replay(const step *steps, i64 count) {
+  for (i64 i = 0; i < count; i++) steps[i].run(steps[i].arguments);
+}
 #include "blocks.h"
 #include "threads.h"
 #if defined(__x86_64__)
@@ -75,7 +90,29 @@ def prototypes(real, isa):
         for result, name, arguments in PROTOTYPE.findall(path.read_text("utf-8")):
             arguments = re.sub(r"\s+", " ", re.sub(r"\breal\b", real, arguments))
             found.append(f"{result} {name}_{real}_{isa}({arguments});")
+    found.append(f"replayer replayer_{real}_{isa}(const char *name);")
     return "\n".join(found)
+
+
+def replayers(real):
+    """C that finds, by a kernel's name, the function that calls it with numbers in memory."""
+    lines, names = [], []
+    for path in sources(real):
+        for result, name, parameters in PROTOTYPE.findall(path.read_text("utf-8")):
+            if result == "void":
+                passed = (argument(i, p) for i, p in enumerate(parameters.split(",")))
+                call = f"KERNEL({name})({', '.join(passed)});"
+                lines.append(f"static void replay_{name}(const i64 *a) {{ {call} }}")
+                names.append(f'  if (!strcmp(name, "{name}")) return replay_{name};')
+    head = "replayer KERNEL(replayer)(const char *name) {"
+    return "\n".join([*lines, head, *names, "  return NULL;", "}"])
+
+
+def argument(i, parameter):
+    """Number i as the argument for a parameter."""
+    if "*" in parameter:
+        return f"(void *)(uintptr_t)a[{i}]"
+    return f"number_of(a[{i}])" if "double" in parameter else f"a[{i}]"
 
 
 def variant(real, isa):
@@ -85,6 +122,7 @@ def variant(real, isa):
     lines += [f"#define REAL_IS_{real.upper()} 1", f"#define ISA_IS_{isa.upper()} 1"]
     lines += [f'#pragma GCC target("{target}")'] if target else []
     lines += ['#include "kernel.h"'] + [f'#include "{path.name}"' for path in sources(real)]
+    lines += ['#include "replay.h"', replayers(real)]
     text = "\n".join(lines) + "\n"
     path = GENERATED / f"{real}_{isa}.c"
     GENERATED.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import threading
 import numpy as np
 
 from flambeau.kernels.cpu import layout, memory, native
+from flambeau.kernels.cpu.replay import Program
 
 ffi = native.ffi
 _one = threading.Lock()  # one tape is written at a time
@@ -21,8 +22,10 @@ class Part:
     calls: (function, list of its arguments). places: where these hold addresses that change from
     run to run, as (list, index, what makes the argument of an address, number among the tape's
     `starts`, bytes from there). first, inputs: the numbers of the inputs. blocks: the numbers of
-    the memory that results are in.
+    the memory that results are in. program: the same for C, once it has run.
     """
+
+    program = None
 
     def __init__(self, first, inputs):
         self.first, self.inputs = first, inputs
@@ -169,11 +172,10 @@ class Tape:
         self.now[part.first : part.first + part.inputs] = map(_start, xs)
         for number, block in blocks.items():
             self.now[number] = _start(block)
-        for arguments, i, make, number, offset in part.places:
-            arguments[i] = make(self.now[number] + offset)
         native.adopt()
-        for function, arguments in part.calls:
-            function(*arguments)
+        if part.program is None:
+            part.program = Program(part.calls, part.places)
+        part.program.run(self.now)
         return [None if y is None else self._result(y, part, blocks) for y in part.results]
 
     def release(self):

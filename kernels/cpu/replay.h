@@ -1,0 +1,12 @@
+/* What calls kernels with numbers in memory needs: see build.py. */
+#pragma once
+#include "kernel.h"
+
+typedef void (*replayer)(const i64 *arguments);
+
+/* The double whose bits these are. */
+INLINE double number_of(i64 bits) {
+  double number;
+  memcpy(&number, &bits, sizeof number);
+  return number;
+}
