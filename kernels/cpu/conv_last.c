@@ -42,6 +42,28 @@ static struct strip strip_of(const struct conv_last *s, i64 i) {
   return t;
 }
 
+/* to (pixels, 3) = planes of colours, `apart` from each other; gives how many of the pixels it did,
+   whole vectors of them. */
+static i64 copy_colours(const real *x, i64 apart, i64 count, real *to) {
+  lanes_mask first[3], second[3]; /* of the two planes before the last, then of these and the last */
+#pragma GCC unroll 3
+  for (int o = 0; o < 3; o++)
+#pragma GCC unroll 16
+    for (int l = 0; l < LANES; l++) {
+      const int pixel = (o * LANES + l) / 3, colour = (o * LANES + l) % 3;
+      first[o][l] = colour == 1 ? LANES + pixel : pixel;
+      second[o][l] = colour == 2 ? LANES + pixel : l;
+    }
+  i64 l = 0;
+  for (; l + LANES <= count; l += LANES, x += LANES) {
+    vec red = load(x), green = load(x + apart), blue = load(x + 2 * apart);
+#pragma GCC unroll 3
+    for (int o = 0; o < 3; o++, to += LANES)
+      store(to, __builtin_shuffle(__builtin_shuffle(red, green, first[o]), blue, second[o]));
+  }
+  return l;
+}
+
 /* One row of a strip from the image: `count` pixels from column j on, zeros outside. */
 static void copy_row(const struct conv_last *s, const real *x, i64 j, i64 count, real *to) {
   i64 from = min_i64(max_i64(-j, 0), count), till = max_i64(min_i64(s->w - j, count), from);
@@ -56,8 +78,9 @@ static void copy_row(const struct conv_last *s, const real *x, i64 j, i64 count,
   } else if (c % LANES == 0) {
     pack(x, s->x_channel, s->x_column, c, count, c, to);
   } else {
+    i64 done = c == 3 && s->x_column == 1 ? copy_colours(x, s->x_channel, count, to) : 0;
     for (i64 i = 0; i < c; i++)
-      for (i64 l = 0; l < count; l++) to[l * c + i] = x[i * s->x_channel + l * s->x_column];
+      for (i64 l = done; l < count; l++) to[l * c + i] = x[i * s->x_channel + l * s->x_column];
   }
 }
 
