@@ -291,3 +291,18 @@ def test_the_reference_and_other_devices_are_not_recorded():
             kernels.to(host(kernels.to(x, "host")), "cpu"), plain(x), rtol=1e-4
         )
     assert "_recordings" not in vars(fast)
+
+
+def test_c_gets_each_kind_of_argument_and_new_addresses():
+    from flambeau.kernels.cpu import native, replay
+
+    x, other, y = (np.full(5, v, "f4") for v in (1.5, 4, 0))
+    place, starts = native.address, [a.__array_interface__["data"][0] for a in (x, other)]
+    affine, arguments = native.found("affine", x.dtype), [place(x), place(y), 2.5, -1, 5]
+    program = replay.Program([(affine, arguments)], [(arguments, 0, None, 1, 4)])
+    arguments[4] = 0  # numbers were taken
+    program.run([None, starts[0] - 4])
+    assert y.tolist() == [2.75] * 5
+    program.run([None, starts[1] - 4])
+    assert y.tolist() == [9] * 5
+    assert native.replayer(native.found("panel_width", x.dtype)) is None  # it gives a number
