@@ -33,6 +33,15 @@ FLOAT_ONLY = {
 
 PROTOTYPE = re.compile(r"^(\w+) KERNEL\((\w+)\)\(([^)]*)\)\s*\{", re.MULTILINE)
 
+TYPES = """
+typedef long long i64;
+typedef void (*replayer)(const i64 *arguments);
+typedef struct {
+  replayer run;
+  const i64 *arguments;
+} step;
+"""
+
 PLAIN = """
 int threads(void);
 void set_threads(int n);
@@ -43,22 +52,11 @@ void memory_trim(void);
 void memory_stats(i64 *figures);
 int supports_avx2(void);
 int supports_avx512(void);
-typedef void (*replayer)(const i64 *arguments);
-typedef struct {
-  replayer run;
-  const i64 *arguments;
-} step;
 void replay(const step *steps, i64 count);
 """
 
 PLAIN_SOURCE = """
 #include <math.h>
-typedef long long i64;
-typedef void (*replayer)(const i64 *arguments);
-typedef struct {
-  replayer run;
-  const i64 *arguments;
-} step;
 void replay(const step *steps, i64 count) {
   for (i64 i = 0; i < count; i++) steps[i].run(steps[i].arguments);
 }
@@ -122,7 +120,7 @@ def variant(real, isa):
     lines += [f"#define REAL_IS_{real.upper()} 1", f"#define ISA_IS_{isa.upper()} 1"]
     lines += [f'#pragma GCC target("{target}")'] if target else []
     lines += ['#include "kernel.h"'] + [f'#include "{path.name}"' for path in sources(real)]
-    lines += ['#include "replay.h"', replayers(real)]
+    lines += [TYPES, '#include "replay.h"', replayers(real)]
     text = "\n".join(lines) + "\n"
     path = GENERATED / f"{real}_{isa}.c"
     GENERATED.mkdir(parents=True, exist_ok=True)
@@ -139,10 +137,10 @@ VARIANTS = [(real, isa) for real in ("float", "double") for isa in ISAS]
 DECLARATIONS = "\n".join(prototypes(*pair) for pair in VARIANTS)
 
 ffi = FFI()
-ffi.cdef("typedef long long i64;\n" + PLAIN + DECLARATIONS)
+ffi.cdef(TYPES + PLAIN + DECLARATIONS)
 ffi.set_source(
     "flambeau.kernels.cpu._native",
-    PLAIN_SOURCE + DECLARATIONS,
+    TYPES + PLAIN_SOURCE + DECLARATIONS,
     sources=[variant(*pair) for pair in VARIANTS],
     include_dirs=[str(HERE)],
     depends=[str(path) for path in [*HERE.glob("*.c"), *HERE.glob("*.h")]],

@@ -37,7 +37,7 @@ def _chosen():
 
 
 isa = _chosen()
-_functions, _names = {}, {}
+_functions = {}
 _threads = None  # the number that was asked for
 _adopted = threading.local()  # .threads: the number that OpenMP knows in this Python thread
 recorder = None  # the Tape that is being written, see tape.py
@@ -124,16 +124,15 @@ def adopt():
 def found(name, dtype):
     """The C function for the element type and this processor."""
     function = _functions[name, dtype] = getattr(lib, f"{name}_{REAL[dtype]}_{isa}")
-    _names[function] = name, dtype
     return function
 
 
 def replayer(function):
     """What calls this C function with numbers in memory; None for another one."""
-    if function not in _names:
-        return None
-    name, dtype = _names[function]
-    return getattr(lib, f"replayer_{REAL[dtype]}_{isa}")(name.encode()) or None
+    for (name, dtype), known in _functions.items():
+        if known is function:
+            return getattr(lib, f"replayer_{REAL[dtype]}_{isa}")(name.encode()) or None
+    return None
 
 
 def drawn_from(stream):

@@ -2,8 +2,6 @@
 #pragma once
 #include "kernel.h"
 
-typedef void (*replayer)(const i64 *arguments);
-
 /* The double whose bits these are. */
 INLINE double number_of(i64 bits) {
   double number;
