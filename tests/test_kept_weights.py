@@ -165,3 +165,16 @@ def test_fixed_weights_are_not_looked_at_again():
     w.flags.writeable = False
     assert weights.cannot_change(w)
     assert not weights.cannot_change(w[:2])  # the array that it is a part of may be written to
+
+
+@pytest.mark.parametrize("rows", [1, 4, 30])
+def test_what_was_made_of_fixed_weights_is_forgotten_once_they_can_change(rows):
+    linear = pytest.importorskip("flambeau.kernels.cpu").linear
+    x, w = draw(rows, 4096), draw(600, 4096)
+    for _ in range(3):
+        w.flags.writeable = False
+        for n in (1, rows, 1, rows, 1):
+            np.testing.assert_allclose(linear(x[:n], w, None), x[:n] @ w.T, atol=1e-2)
+        w.flags.writeable = True
+        w *= -2
+        linear(x, w, None)

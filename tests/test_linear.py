@@ -99,6 +99,52 @@ def test_weights_that_cannot_change_give_the_same_from_their_panels(rows, sizes,
         assert (cpu.linear(x, fixed, b) == expected).all()
 
 
+def special(w):
+    """Numbers of all exponents, zeros and none at all, at some places."""
+    at = random.choice(w.size, w.size // 5000, replace=False)
+    w.ravel()[at] = np.exp2(random.uniform(-160, 60, at.size))
+    w[::7, 5] = 0
+    w[1, 3], w[2, :4], w[-1, -1] = np.inf, -np.inf, np.nan
+    return w
+
+
+@pytest.mark.parametrize("sizes", [(8192, 257), (512, 4101), (4096, 521)], ids=str)
+@pytest.mark.parametrize("of", ["any", "normal", "positive"])
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_large_weights_that_cannot_change_lose_nothing_in_fewer_bits(rows, of, sizes):
+    i, o = sizes
+    x, w, b = draw(rows, i), draw(o, i) * np.float32(0.01), draw(o)
+    if of == "any":
+        special(w)
+    elif of == "positive":
+        np.abs(w, out=w)
+    fixed = w.copy()
+    fixed.flags.writeable = False
+    with np.errstate(all="ignore"):
+        expected = cpu.linear(x, w, b)
+        found = [cpu.linear(x, fixed, b) for _ in range(3)]
+        without = cpu.linear(x, w, None), cpu.linear(x, fixed, None)
+    for y in found:
+        np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(*without)
+
+
+@pytest.mark.parametrize("value, fewer", [(0.01, True), (0, False)])
+def test_only_weights_that_need_fewer_bits_get_them(value, fewer):
+    weights = pytest.importorskip("flambeau.kernels.cpu.weights")
+    w = np.full((600, 4096), value, "f4") * draw(600, 4096)
+    w.flags.writeable = False
+    w = w.copy()
+    w.flags.writeable = False
+    for uses in range(4):
+        made = weights.kept_later(w, "compact", cpu.compact)
+        assert made is None if uses == 0 else bool(made) == fewer
+    if fewer:
+        numbers, windows, starts = made
+        assert numbers.size == starts[-1] < 0.88 * w.size
+        assert windows.shape[0] + 1 == starts.size == 601
+
+
 SMALL = [(9, 1, 16368), (9, 1927, 1), (10, 300, 60), (300, 5, 9), (12, 9, 1300), (64, 64, 37)]
 
 

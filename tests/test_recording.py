@@ -306,3 +306,16 @@ def test_c_gets_each_kind_of_argument_and_new_addresses():
     program.run([None, starts[1] - 4])
     assert y.tolist() == [9] * 5
     assert native.replayer(native.found("panel_width", x.dtype)) is None  # it gives a number
+
+
+def test_a_recording_takes_fewer_bits_for_weights_that_were_used_before():
+    native, draw = cpu.native, np.random.default_rng(0)
+    x, w = (draw.normal(size=(n, 4096)).astype("f4") for n in (1, 600))
+    expected, taken = cpu.linear(x, w, None), []
+    w.flags.writeable = False
+    for _ in range(3):
+        recording = cpu.recording.Recording(lambda x: [cpu.linear(x, w, None)], [x])
+        taken += [function for function, _ in recording.calls]
+        assert (recording.run([x])[0] == expected).all()
+    names = ["linear_few", "linear_compact", "linear_compact"]
+    assert taken == [native.found(name, x.dtype) for name in names]

@@ -28,7 +28,7 @@ if os.environ.get("FLAMBEAU_ISAS"):  # such as "avx2 base": only these, for a qu
 # families that float64 does not take: see conv_algorithm.chosen
 FLOAT_ONLY = {
     *("conv_last", "conv_weight", "depthwise_last", "depthwise_last_backward"),
-    *("rings", "winograd", "winograd_weight"),
+    *("linear_compact", "rings", "winograd", "winograd_weight"),
 }
 
 PROTOTYPE = re.compile(r"^(\w+) KERNEL\((\w+)\)\(([^)]*)\)\s*\{", re.MULTILINE)

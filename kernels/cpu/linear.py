@@ -14,9 +14,13 @@ from flambeau.kernels.cpu.activation import relu_backward
 from flambeau.kernels.cpu.arrays import contiguous, in_place, readable
 
 FEW_ROWS = 8  # of linear.c
+COMPACT_ROWS = 2  # of linear_compact.c: for more it takes longer than the weights as they are
 PARALLEL_ABOVE = 200_000  # multiply-adds
 SMALL = 200_000  # multiply-adds: one thread, one call, see linear_small.c
 WORK = 32768  # of linear_small.c
+LARGE = 2 << 20  # weights: they come from memory at each use, as in linear.c
+BLOCK = 8  # vectors, of linear_compact.c
+WORTH = 15 / 16  # of the size of large weights: what they are to be at most in fewer bits
 WIDEST = 16  # numbers in a vector register, at most
 
 
@@ -36,17 +40,46 @@ def _linear(x, w, b, relu):
     n = y.size // o
     x, w, b = contiguous(x), contiguous(w), readable(b)
     if 0 < n <= FEW_ROWS:
-        native.call("linear_few", x, w, b, y, n, i, o)
+        fewer_bits = w.size >= LARGE and weights.fixed(w) and _kept_compact(n, w)
+        if fewer_bits:
+            native.call("linear_compact", x, *fewer_bits, b, y, n, i, o)
+        else:
+            native.call("linear_few", x, w, b, y, n, i, o)
     elif n and n * i * o <= SMALL and (i + 1) * (o + WIDEST) <= WORK:
         native.call("linear_small", x, w, b, y, n, i, o, relu)
         return y
-    elif n and weights.cannot_change(w):
+    elif n and weights.fixed(w):
         _times(x, weights.kept(w, "columns", _pack), b, y, (n, o, i, i, 1, 0, 0), True, False)
     elif n:
         _times(x, w, b, y, (n, o, i, i, 1, 1, i), False, False)
     if relu:
         native.call("relu", y, y, y.size)
     return y
+
+
+def _kept_compact(n, w):
+    """w (o, i), large and fixed, as linear_compact.c reads it for n rows; None if it does not."""
+    if n > COMPACT_ROWS or w.dtype != np.float32 or w.shape[1] % (BLOCK * weights.lanes()):
+        return None
+    return weights.kept_later(w, "compact", compact)
+
+
+def compact(w):
+    """The blocks of w (o, i), the window of each, and where rows begin; () if that saves little.
+
+    Of linear_compact.c: the numbers in fewer bits, nothing lost.
+    """
+    o, i = w.shape
+    blocks = i // (BLOCK * weights.lanes())
+    windows = np.empty((o, blocks), np.uint8)
+    native.call("compact_windows", w, windows, windows.size)
+    sizes = i - np.count_nonzero(windows, axis=1) * weights.lanes()
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    if starts[-1] > WORTH * w.size:
+        return ()
+    to = memory.empty(int(starts[-1]), w.dtype)
+    native.call("compact", w, windows, starts, to, o, blocks)
+    return to, windows, starts
 
 
 def _pack(w):

@@ -32,6 +32,14 @@ def cannot_change(w):
     return not w.flags.writeable and w.flags.owndata
 
 
+def fixed(w):
+    """cannot_change(w); where it can, what was made of it while it could not is forgotten."""
+    if cannot_change(w):
+        return True
+    _kept.pop(owner_of(w)[1], None)
+    return False
+
+
 def fingerprint(w):
     """A 64-bit hash of the array's bytes, None where they cannot change; its shape and dtype."""
     if cannot_change(w):
@@ -64,10 +72,7 @@ def kept(w, key, make):
     tape = native.recorder
     if tape is not None and tape.is_mine() and not (tape.fixed and cannot_change(w)):
         return make(layout.arranged(w, False))
-    owner, identity = owner_of(w)
-    entry = _kept.get(identity)
-    if entry is None or entry.reference() is not owner:
-        entry = _kept[identity] = Kept(owner, identity)
+    entry = _entry(w)
     if entry.anew > TRAINED and entry.anew % SELDOM:
         entry.anew += 1
         return make(reference.contiguous(w))
@@ -84,10 +89,38 @@ def kept(w, key, make):
     return made
 
 
+def kept_later(w, key, make):
+    """make(w) of fixed weights, kept under the key from their second use on; None at the first.
+
+    For what is worth making for many uses only. What is recorded takes it if it is there already.
+    """
+    tape, entry = native.recorder, _entry(w)
+    if tape is not None and tape.is_mine():
+        return entry.made.get(key) if tape.fixed else None
+    if key not in entry.seen:
+        entry.seen[key] = fingerprint(w)
+        return None
+    return kept(w, key, make)
+
+
+def _entry(w):
+    """What is kept of these weights, which may have changed since."""
+    owner, identity = owner_of(w)
+    entry = _kept.get(identity)
+    if entry is None or entry.reference() is not owner:
+        entry = _kept[identity] = Kept(owner, identity)
+    return entry
+
+
 @functools.cache
 def panel_width():
     """How many results a panel holds: two vectors of the instruction set."""
     return native.call("panel_width", np.empty(1, np.float32))
+
+
+def lanes():
+    """How many numbers a vector holds."""
+    return panel_width() // 2
 
 
 @functools.cache
