@@ -4,15 +4,21 @@
    these are joined in order, so that the bits do not depend on the threads. */
 #include "columns.h"
 
-/* For each part and block of columns, in parallel: rows [from, to), columns [at, at + count). */
-#define COLUMN_PARTS(...)                                                                         \
-  _Pragma("omp parallel for collapse(2) if (rows * c > PARALLEL_ABOVE)")                          \
-  for (i64 part = 0; part < parts; part++)                                                        \
-    for (i64 at = 0; at < c; at += COLUMN_BLOCK) {                                                \
-      const i64 from = rows * part / parts, to = rows * (part + 1) / parts;                       \
-      const i64 count = min_i64(COLUMN_BLOCK, c - at);                                            \
-      __VA_ARGS__;                                                                                \
-    }
+/* For each part and block of columns, in parallel: rows [from, to), columns [at, at + count).
+
+   Each thread begins with the last rows that are its: what was written before this, from the first
+   rows on, may have left only those in the caches, and what comes next finds the first ones there. */
+#define COLUMN_PARTS(...)                                                                          \
+  _Pragma("omp parallel if (rows * c > PARALLEL_ABOVE)") {                                         \
+    const i64 blocks = pieces(c, COLUMN_BLOCK), each = omp_get_num_threads();                      \
+    const i64 first = parts * blocks * omp_get_thread_num() / each;                                \
+    for (i64 i = parts * blocks * (omp_get_thread_num() + 1) / each - 1; i >= first; i--) {        \
+      const i64 part = i / blocks, at = i % blocks * COLUMN_BLOCK;                                 \
+      const i64 from = rows * part / parts, to = rows * (part + 1) / parts;                        \
+      const i64 count = min_i64(COLUMN_BLOCK, c - at);                                             \
+      __VA_ARGS__;                                                                                 \
+    }                                                                                              \
+  }
 
 /* sums = Σ (x - centre) and squares = Σ (x - centre)² of so many vectors of columns. */
 INLINE void distances_of_vectors(const int vectors, const real *x, const real *centre, real *sums,
