@@ -99,6 +99,26 @@ def test_weights_that_cannot_change_give_the_same_from_their_panels(rows, sizes,
         assert (cpu.linear(x, fixed, b) == expected).all()
 
 
+@pytest.mark.parametrize("sizes", [(1031, 307), (40, 8000), (520, 700), (30001, 9)], ids=str)
+@pytest.mark.parametrize("rows", [*range(1, 9)])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_gradients_of_few_rows_agree_with_numpy_on_any_number_of_threads(
+    sizes, rows, dtype, threads
+):
+    i, o = sizes
+    x, dy, w = (draw(*s, dtype=dtype) for s in ((rows, i), (rows, o), (o, i)))
+    sums, bias, found = draw(o, i, dtype=dtype), draw(o, dtype=dtype), []
+    for count in (1, 2, 3):
+        threads(count)
+        dw, db = sums.copy(), bias.copy()
+        found.append((cpu.linear_backward(x, dy, w, dw, db, True), dw, db))
+    exact = {"rtol": 0, "atol": 2e-3 if dtype == "f4" else 1e-11}
+    for got, right in zip(found[0], (dy @ w, sums + dy.T @ x, bias + dy.sum(0)), strict=True):
+        np.testing.assert_allclose(got, right, **exact)
+    for others in found[1:]:
+        assert all((a == b).all() for a, b in zip(others, found[0], strict=True))
+
+
 def special(w):
     """Numbers of all exponents, zeros and none at all, at some places."""
     at = random.choice(w.size, w.size // 5000, replace=False)

@@ -13,7 +13,7 @@ from flambeau.kernels.cpu import columns, memory, native, weights
 from flambeau.kernels.cpu.activation import relu_backward
 from flambeau.kernels.cpu.arrays import contiguous, in_place, readable
 
-FEW_ROWS = 8  # of linear.c
+FEW_ROWS = 8  # of linear.c and linear_backward.c
 COMPACT_ROWS = 2  # of linear_compact.c: for more it takes longer than the weights as they are
 PARALLEL_ABOVE = 200_000  # multiply-adds
 SMALL = 200_000  # multiply-adds: one thread, one call, see linear_small.c
@@ -95,15 +95,20 @@ def linear_backward(x, dy, w, dw, db, want_dx):
         return _backward_small(x, None, dy, w, dw, db, want_dx)
     x, dy, w = contiguous(x), contiguous(dy), contiguous(w)
     n, (o, i) = dy.size // len(w), w.shape
+    sizes = n, i, o, native.lib.threads()
     with in_place(dw, db) as (weights_sum, bias_sum):
-        if n and dw is not None:
+        if 0 < n <= FEW_ROWS and dw is not None:
+            native.call("linear_few_dw", x, dy, weights_sum, *sizes)
+        elif n and dw is not None:
             product(dy.reshape(n, o).T, x.reshape(n, i), weights_sum, True)
         if n and db is not None:
             columns.totals(dy, bias_sum, True)
     if not want_dx:
         return None
     dx = memory.empty(x.shape, x.dtype)
-    if n:
+    if 0 < n <= FEW_ROWS:
+        native.call("linear_few_dx", dy, w, dx, *sizes)
+    elif n:
         product(dy.reshape(n, o), w, dx.reshape(n, i), False)
     return dx
 
