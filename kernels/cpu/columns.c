@@ -10,9 +10,9 @@
    rows on, may have left only those in the caches, and what comes next finds the first ones there. */
 #define COLUMN_PARTS(...)                                                                          \
   _Pragma("omp parallel if (rows * c > PARALLEL_ABOVE)") {                                         \
-    const i64 blocks = pieces(c, COLUMN_BLOCK), each = omp_get_num_threads();                      \
-    const i64 first = parts * blocks * omp_get_thread_num() / each;                                \
-    for (i64 i = parts * blocks * (omp_get_thread_num() + 1) / each - 1; i >= first; i--) {        \
+    const i64 blocks = pieces(c, COLUMN_BLOCK), team = omp_get_num_threads();                      \
+    const i64 first = parts * blocks * omp_get_thread_num() / team;                                \
+    for (i64 i = parts * blocks * (omp_get_thread_num() + 1) / team - 1; i >= first; i--) {        \
       const i64 part = i / blocks, at = i % blocks * COLUMN_BLOCK;                                 \
       const i64 from = rows * part / parts, to = rows * (part + 1) / parts;                        \
       const i64 count = min_i64(COLUMN_BLOCK, c - at);                                             \

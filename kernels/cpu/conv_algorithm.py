@@ -87,7 +87,7 @@ def chosen(dtype, n, shape, grid, stride, dilation, groups, pooled=False):
 
 def tiles(shape, n, grid, stride, dilation, groups, pooled=False):
     """ "direct", or Winograd's algorithm with the best size of tiles, for weights of a shape."""
-    least = weights.panel_width() // 2
+    least = weights.lanes()
     fits = shape[2:] == (3, 3) and stride == dilation == (1, 1) and groups == 1
     if not fits or shape[1] < least or _forced == "direct":
         return "direct"

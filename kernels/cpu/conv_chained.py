@@ -104,7 +104,7 @@ def _fits(shapes, options):
     narrow = p <= MOST_TAPS and q in (3, 5) and stride[1] in (1, 2) and dilation[1] == 1
     together = options[0][2][1] == 1 and math.prod(shapes[0][1:]) <= READ
     begins = together or _pointwise(shapes[0], options[0])
-    return narrow and begins and k % (weights.panel_width() // 2) == 0
+    return narrow and begins and k % weights.lanes() == 0
 
 
 def _pointwise(shape, options):

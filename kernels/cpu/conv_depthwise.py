@@ -25,7 +25,7 @@ def takes(shape, groups):
 
 def takes_last(dtype, k, groups):
     """True when a channel has one filter, and the channels fill vectors of the kernel for them."""
-    return dtype == np.float32 and k == groups >= weights.panel_width() // 2
+    return dtype == np.float32 and k == groups >= weights.lanes()
 
 
 @functools.lru_cache(maxsize=256)
@@ -122,7 +122,7 @@ def weight_gradient_last(x, dy, dw, stride, padding, dilation):
     strides = tuple(s // x.itemsize for s in x.strides)
     options = dw.shape[2:], dy.shape[1:3], stride, padding, dilation
     sizes = step_last(x.shape, strides, *options).sizes
-    chunks, lanes = min(CHUNKS, dy.shape[0] * dy.shape[1]), weights.panel_width() // 2
+    chunks, lanes = min(CHUNKS, dy.shape[0] * dy.shape[1]), weights.lanes()
     taps, channels = dw.shape[2] * dw.shape[3], -(-len(dw) // lanes) * lanes
     work = memory.empty(chunks * taps * channels, x.dtype)
     native.call("depthwise_last_weight", channels_last(x), dy, dw, sizes, chunks, work)

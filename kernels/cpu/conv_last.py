@@ -50,7 +50,7 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, groups, thr
     if n * grid[0] * grid[1] * k * groups * c * p * q < PARALLEL_ABOVE:
         threads = 1
     gathers = gathered_rows(c, kernel, k, grid, dilation, copies or max(stride) > 1)
-    thin = max(kernel) > 1 and c < weights.panel_width() // 2  # much is made of little
+    thin = max(kernel) > 1 and c < weights.lanes()  # much is made of little
     columns = grid[1] if gathers or thin or grid[1] <= WHOLE else shares(grid[1], WINDOWS)
     wide = ((columns - 1) * stride[1] + (q - 1) * dilation[1] + 1) * c
     lines = max(1, 2 * WINDOWS // columns)
@@ -68,7 +68,7 @@ def plan(shape, strides, kernel, k, grid, stride, padding, dilation, groups, thr
     if threads > 1 and tasks < TASKS * threads:
         count = pieces(TASKS * threads, tasks) if not copies else pieces(2 * threads, tasks)
         taken = pieces(panels, count)
-        halves = tasks * pieces(k, weights.panel_width() // 2)  # the last panel may be half a one
+        halves = tasks * pieces(k, weights.lanes())  # the last panel may be half a one
         tasks *= pieces(panels, taken)
         if tasks < TASKS * threads and lines == 1 and not copies:
             columns = evenly(columns, math.gcd(tasks, halves) if taken == 1 else tasks, threads)
@@ -105,7 +105,7 @@ def gathered_rows(c, kernel, k, grid, dilation, spread):
     It pays where lines are short: tiles would end with them.
     spread: the windows do not lie one after another.
     """
-    (p, q), rows, least = kernel, weights.tile_rows(), weights.panel_width() // 2
+    (p, q), rows, least = kernel, weights.tile_rows(), weights.lanes()
     run = q * c if dilation[1] == 1 else c
     waste = pieces(grid[1], rows) * rows / max(1, grid[1])
     if not spread or run < least:

@@ -51,7 +51,7 @@ def chunks_of(sums, pixels):
 
 def filled(numbers):
     """Which part of the lanes of their vectors so many numbers fill."""
-    lanes = weights.panel_width() // 2
+    lanes = weights.lanes()
     return numbers / (pieces(numbers, lanes) * lanes)
 
 
@@ -92,7 +92,7 @@ def is_copied(shape, strides, kernel, grid, stride, padding, dilation):
     sides = zip(grid, stride, kernel, dilation, padding, strict=True)
     reads = [(g - 1) * s + (t - 1) * d - pad for g, s, t, d, pad in sides]
     beyond = max(padding) > 0 or reads[0] >= shape[2] or reads[1] >= shape[3]
-    return beyond or strides[1] != 1 or shape[1] % (weights.panel_width() // 2) > 0
+    return beyond or strides[1] != 1 or shape[1] % weights.lanes() > 0
 
 
 def padded(x, kernel, grid, stride, padding, dilation):

@@ -4,27 +4,15 @@
    Several parts of the weights are read side by side, each from front to back: memory delivers more to
    two or three streams than to one, and less again to many; what is in the caches is added up faster
    the more sums there are that do not wait for each other. */
-#include "multiply.h"
+#include "linear.h"
 
-enum { FEW_ROWS = 8, MOST_OUTS = 6, ALL_SUMS = 24, MOST_SUMS = 2 * TILE_ROWS };
+enum { MOST_SUMS = 2 * TILE_ROWS };            /* sums that the registers hold beside the factors */
 enum { W_STRIP = 512 };                        /* numbers of a row that stay in the first cache */
-enum { W_FETCHED = 2048 / (int)sizeof(real) }; /* numbers ahead of those that are read */
 enum { LARGE = (8 << 20) / sizeof(real) };     /* numbers that come from memory */
 
 /* How many parts that is for so many rows of x. */
 INLINE i64 outs_of(i64 rows, int large) {
   return rows > 2 ? 3 : large ? 2 : rows > 1 ? 4 : MOST_OUTS;
-}
-
-/* Σ v in a fixed order, by halves, of lanes that begin with the one before the last `turned` */
-INLINE real sum_of_lanes(vec v, i64 turned) {
-  real part[2 * LANES], total = 0;
-  store(part, v);
-  store(part + LANES, v);
-  const real *first = part + (LANES - turned) % LANES;
-#pragma omp simd reduction(+ : total)
-  for (i64 l = 0; l < LANES; l++) total += first[l];
-  return total;
 }
 
 /* sum[r * outs + j] += x[r] w[j] lane by lane, for whole vectors of `count` numbers; rows of x and w
@@ -88,14 +76,7 @@ INLINE void dot_rows(const i64 rows, const i64 outs, i64 apart, const real *x, c
   dot_steps(rows, outs, outs <= 3, x + head, i, w + head, apart * i, i - head, sum);
   i64 k = head + (i - head) / LANES * LANES;
   if (head) dot_some(rows, outs, x + k, i, w + k, apart * i, 0, i - k, sum), k = i;
-#pragma GCC unroll 8
-  for (i64 j = 0; j < outs; j++)
-#pragma GCC unroll 8
-    for (i64 r = 0; r < rows; r++) {
-      real total = sum_of_lanes(sum[r * outs + j], head);
-      for (i64 rest = k; rest < i; rest++) total += x[r * i + rest] * w[j * apart * i + rest];
-      y[r * o + j * apart] = b ? total + b[j * apart] : total;
-    }
+  write_sums(rows, outs, apart, x, w, b, y, i, o, k, head, sum);
 }
 
 /* How many numbers of each row of w stand before a line of the caches: 0 where that is not the same

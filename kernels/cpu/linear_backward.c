@@ -1,12 +1,12 @@
 /* The gradients of y = x Wᵀ + b for few rows of x: dx = dy W reads the weights once, dw += dyᵀ x reads
    and writes their gradient once, which takes all the time where these come from memory. */
-#include "multiply.h"
+#include "linear.h"
 
 enum { BACK_STRIP = 512 };            /* numbers of a row: some rows of them stay in the first cache */
 enum { BACK_SUMS = 2, BACK_ROWS = 4 }; /* rows that are added to, and that are multiplied, at once */
 
 /* sums[r] += Σ factors[r * across + g * down] from[g], `count` numbers each, r < sums_rows, g < rows;
-   rows stand so far apart. */
+   rows stand so far apart. from_ahead, sums_ahead: what is fetched stands so far ahead; 0: nothing is. */
 INLINE void add_rows_times(const i64 sums_rows, const i64 rows, const real *factors, i64 across,
                            i64 down, const real *from, i64 from_apart, real *sums, i64 sums_apart,
                            i64 count, i64 from_ahead, i64 sums_ahead) {
@@ -38,8 +38,8 @@ INLINE void add_rows_times(const i64 sums_rows, const i64 rows, const real *fact
         sums[r * sums_apart + k] += factors[r * across + g * down] * from[g * from_apart + k];
 }
 
-/* A function for each number of rows, and for what is fetched so far ahead: 0 nothing, 1 of `from`, to
-   be read, 2 of the sums, to be written. */
+/* A function for each number of rows, and for what is fetched: 0 nothing, 1 of `from`, to be read,
+   2 of the sums, to be written. */
 #define EACH_PAIR(DO, fetch)                                                                       \
   DO(1, 1, fetch) DO(1, 2, fetch) DO(1, 3, fetch) DO(1, 4, fetch)                                  \
   DO(2, 1, fetch) DO(2, 2, fetch) DO(2, 3, fetch) DO(2, 4, fetch)

@@ -5,6 +5,7 @@
    greatest, 4 bits say which one it is: 28 with the sign and the fraction. So the first BLOCK - 1
    vectors have 4 bits to spare, and these hold the last vector, from its lowest bits to its sign. A
    block of other exponents, such as one in which a number is zero, stays as it is. */
+#include "linear.h"
 
 enum { BLOCK = 8, BLOCK_SIZE = BLOCK * LANES, FRACTION = 23, SPARE = 4, WINDOW = (1 << SPARE) - 1 };
 
@@ -101,13 +102,7 @@ INLINE void dot_compact(const i64 rows, const i64 outs, i64 apart, const real *x
 #pragma GCC unroll 2
     for (i64 j = 0; j < outs; j++)
       at[j] = dot_block(rows, outs, x, i, at[j], windows[j * apart * blocks + block], sum + j);
-#pragma GCC unroll 8
-  for (i64 j = 0; j < outs; j++)
-#pragma GCC unroll 8
-    for (i64 r = 0; r < rows; r++) {
-      real total = sum_of_lanes(sum[r * outs + j], 0);
-      y[r * o + j * apart] = b ? total + b[j * apart] : total;
-    }
+  write_sums(rows, outs, apart, NULL, NULL, b, y, i, o, i, 0, sum);
 }
 
 /* linear_few of what compact made of w; n is 1 or 2, i whole blocks */

@@ -46,5 +46,5 @@ def batch_norm_relu_backward(x, y, dy, w, b, dw, db, mean, inv_std, want_dx, add
 
 def _takes(x, *arrays):
     """True for images whose channels lie innermost in memory and fill whole vectors."""
-    fits = layout.prefers_channels_last(x) and x.shape[1] % (weights.panel_width() // 2) == 0
+    fits = layout.prefers_channels_last(x) and x.shape[1] % weights.lanes() == 0
     return fits and native.takes(x, *arrays)

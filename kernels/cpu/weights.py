@@ -118,6 +118,7 @@ def panel_width():
     return native.call("panel_width", np.empty(1, np.float32))
 
 
+@functools.cache
 def lanes():
     """How many numbers a vector holds."""
     return panel_width() // 2

@@ -213,13 +213,13 @@ def cutting(m, tiles, c, k):
 
 def left_pitch():
     """Numbers of a row of the packed left factor: those of a tile, in whole vectors."""
-    lanes = weights.panel_width() // 2
+    lanes = weights.lanes()
     return pieces(weights.tile_rows(), lanes) * lanes
 
 
 def takes_gradient(dw):
     """True when there are enough results and channels to fill vectors."""
-    return dw.shape[0] >= left_pitch() and dw.shape[1] >= weights.panel_width() // 2
+    return dw.shape[0] >= left_pitch() and dw.shape[1] >= weights.lanes()
 
 
 def add_weight_gradient(x, dy, dw, m, padding):
