@@ -50,8 +50,8 @@ class BatchNorm(WithReLU):
         fits = other is None or other.shape == x.shape
         self.need(fits, "what is added must have the shape of y", y=x, other=other)
         arrays = x, other, self.weight, self.bias, self.running_mean, self.running_var
-        found = kernels.of(x).batch_norm_relu(*arrays, self.factor(), float(self.eps))
-        y, *self.saved = found
+        k, options = kernels.of(x), (self.factor(), float(self.eps))
+        y, self.saved = k.batch_norm_relu(*arrays, *options)
         return y
 
     def backward_relu(self, x, y, dy):
@@ -61,8 +61,8 @@ class BatchNorm(WithReLU):
         """(dx, dother or None) after forward_sum_relu, which gave y; added: there was `other`."""
         self.need_gradient(dy, x.shape)
         parameters = self.weight, self.bias, self.grad_weight, self.grad_bias
-        options = self.want_dx, added
-        return kernels.of(x).batch_norm_relu_backward(x, y, dy, *parameters, *self.saved, *options)
+        options = self.saved, self.want_dx, added
+        return kernels.of(x).batch_norm_relu_backward(x, y, dy, *parameters, *options)
 
     def backward(self, x, dy):
         self.need_gradient(dy, x.shape)

@@ -197,8 +197,9 @@ def normalization(draw):
     if len(shape) < 4:
         return
     other = draw.array(*shape) if draw.chance(0.5) else None
-    y, at, scale = yield Call("batch_norm_relu", (x, other, w, b, mean, var, 0.1, 1e-5), near)
-    args = x, y, dy, w, b, dw, db, at, scale, want, other is not None
+    args = x, other, w, b, mean, var, 0.1, 1e-5
+    y, saved = yield Call("batch_norm_relu", args, near, None, lambda y: (y[0], *y[1][:2]))
+    args = x, y, dy, w, b, dw, db, saved, want, other is not None
     yield Call("batch_norm_relu_backward", args, near)
 
 

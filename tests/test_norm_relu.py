@@ -30,11 +30,10 @@ def both(k, arrays, parameters, running, want_dx):
     x, other, dy = arrays
     w, b, dw, db = copies(*parameters)
     mean, var = copies(*running)
-    y, centre, inv_std = k.batch_norm_relu(x, other, w, b, mean, var, 0.1, 1e-5)
-    found = k.batch_norm_relu_backward(
-        x, y, dy, w, b, dw, db, centre, inv_std, want_dx, other is not None
-    )
-    return [y, centre, inv_std, mean, var, dw, db, *found]
+    y, saved = k.batch_norm_relu(x, other, w, b, mean, var, 0.1, 1e-5)
+    options = saved, want_dx, other is not None
+    found = k.batch_norm_relu_backward(x, y, dy, w, b, dw, db, *options)
+    return [y, *saved[:2], mean, var, dw, db, *found]
 
 
 def close(found, expected, dtype):
@@ -83,9 +82,9 @@ def test_the_host_device_agrees_with_the_reference():
     x, other, dy = moved[0]
     w, b, dw, db = moved[1]
     k = kernels.of(x)
-    y, centre, inv_std = k.batch_norm_relu(x, other, w, b, *moved[2], 0.1, 1e-5)
-    found = k.batch_norm_relu_backward(x, y, dy, w, b, dw, db, centre, inv_std, True, True)
-    found = [y, centre, inv_std, *moved[2], dw, db, *found]
+    y, saved = k.batch_norm_relu(x, other, w, b, *moved[2], 0.1, 1e-5)
+    found = k.batch_norm_relu_backward(x, y, dy, w, b, dw, db, saved, True, True)
+    found = [y, *saved, *moved[2], dw, db, *found]
     close([kernels.to(a, "cpu") for a in found], both(reference, *arguments), "f4")
 
 

@@ -108,11 +108,12 @@ static void column_moments(const real *x, double *work, i64 rows, i64 c, i64 par
 
 /* What is summed of a gradient, Σ g and Σ g v, where v is the distance of x from the mean (NULL: 0).
    AS_IS: g is dy. NEGATIVE: the same, but Σ g v is over v <= 0. BY_X: dy where a ReLU passed what
-   normal() gives of v. BY_Y: dy where y > 0; g is written too. */
-enum { AS_IS, NEGATIVE, BY_X, BY_Y };
+   normal() gives of v. BY_Y: dy where y > 0; g is written too. BY_MARKS: the same where y has marks. */
+enum { AS_IS, NEGATIVE, BY_X, BY_Y, BY_MARKS };
 
 struct gradients {
   const real *x, *y, *dy, *mean, *scale, *shift;
+  const unsigned char *marks;
   real *g;
 };
 
@@ -127,12 +128,15 @@ INLINE void gradient_sums_of_vectors(const int vectors, const int kind, struct g
     fetch_ahead(far, p.x, step, vectors * LANES);
     fetch_ahead(far, p.dy, step, vectors * LANES);
     if (kind == BY_Y) fetch_ahead(far, p.y, step, vectors * LANES);
+    if (kind == BY_MARKS) __builtin_prefetch(p.marks + AHEAD, 0, 2);
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; v++) {
       const i64 k = v * LANES;
       vec apart = load(p.x + k) - load(p.mean + k), by = load(p.dy + k);
       if (kind == BY_X) by = passed(by, normal(apart, p.scale, p.shift, k));
-      if (kind == BY_Y) by = passed(by, load(p.y + k)), put(far, p.g + k, by);
+      if (kind == BY_Y) by = passed(by, load(p.y + k));
+      if (kind == BY_MARKS) by = marked(by, p.marks, k);
+      if (kind >= BY_Y) put(far, p.g + k, by);
       first[v] += by;
       if (kind == NEGATIVE) { /* 0 0, not ∞ 0, where v is above 0 */
         by = (vec)((lanes_mask)by & ~(lanes_mask)(apart > (vec){0}));
@@ -140,7 +144,9 @@ INLINE void gradient_sums_of_vectors(const int vectors, const int kind, struct g
       }
       MULTIPLY_ADD(second[v], apart, by);
     }
-    if (kind == BY_Y) p.y += step, p.g += step;
+    if (kind == BY_Y) p.y += step;
+    if (kind == BY_MARKS) p.marks += step / 8;
+    if (kind >= BY_Y) p.g += step;
   }
 #pragma GCC unroll 8
   for (int v = 0; v < vectors; v++)
@@ -168,19 +174,23 @@ INLINE void gradient_sums_of_rows(const int kind, const struct gradients *all, d
     real first[COLUMN_BLOCK], second[COLUMN_BLOCK];
     struct gradients p = *all;
     p.x += start * step, p.dy += start * step;
-    if (kind == BY_Y) p.y += start * step, p.g += start * step;
+    if (kind == BY_Y) p.y += start * step;
+    if (kind == BY_MARKS) p.marks += start * step / 8;
+    if (kind >= BY_Y) p.g += start * step;
     if (count < LANES) gradient_sums_of_few(kind, p, first, second, n, step, count);
     for (struct span s = {0}; (s = span_after(s, count)).vectors;) {
       struct gradients q = p;
       q.x += s.at, q.dy += s.at, q.mean += s.at;
       if (kind == BY_X) q.scale += s.at, q.shift += s.at;
-      if (kind == BY_Y) q.y += s.at, q.g += s.at;
+      if (kind == BY_Y) q.y += s.at;
+      if (kind == BY_MARKS) q.marks += s.at / 8;
+      if (kind >= BY_Y) q.g += s.at;
 #define CASE(v)                                                                              \
   case v: gradient_sums_of_vectors(v, kind, q, first + s.at, second + s.at, n, step, far); break;
       switch (s.vectors) { EACH_SPAN(CASE) }
 #undef CASE
     }
-    if (kind == BY_Y) streamed();
+    if (kind >= BY_Y) streamed();
     for (i64 k = 0; k < count; k++) sums[k] += first[k], products[k] += second[k];
   }
 }
@@ -204,13 +214,17 @@ static void gradient_sums_of_part(int kind, const struct gradients *all, double 
       p.y += first, p.g += first;
       gradient_sums_of_rows(BY_Y, &p, sums, products, rows, c, count, far);
       return;
+    case BY_MARKS:
+      p.marks += first / 8, p.g += first;
+      gradient_sums_of_rows(BY_MARKS, &p, sums, products, rows, c, count, far);
+      return;
   }
 }
 
-/* work[0] = the sums of all rows, of each column. BY_X and BY_Y take whole vectors of columns. */
+/* work[0] = the sums of all rows, of each column. From BY_X on they are whole vectors of columns. */
 static void column_sums(int kind, const struct gradients *all, double *work, i64 rows, i64 c,
                         i64 parts) {
-  const int far = kind == BY_Y ? goes_far(all->g, rows * c) : rows * c > LEAST_FAR;
+  const int far = kind >= BY_Y ? goes_far(all->g, rows * c) : rows * c > LEAST_FAR;
   COLUMN_PARTS(double *sums = work + 2 * part * c + at;
                gradient_sums_of_part(kind, all, sums, sums + c, from, to, at, count, c, far))
   for (i64 part = 1; part < parts; part++)

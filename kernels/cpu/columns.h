@@ -63,6 +63,41 @@ INLINE vec normal(vec apart, const real *scale, const real *shift, i64 k) {
   return v;
 }
 
+/* Where the lanes of a vector are above 0, written as a bit each and read again: MARKS where that fills
+   whole bytes. */
+#if defined(ISA_IS_AVX512) && defined(REAL_IS_FLOAT)
+#define MARKS 1
+enum { ABOVE = 30 }; /* _CMP_GT_OQ */
+typedef unsigned short lane_bits;
+INLINE lane_bits above_zero(vec v) {
+  return __builtin_ia32_cmpps512_mask(v, (vec){0}, ABOVE, -1, ROUNDED_AS_EVER);
+}
+#elif defined(ISA_IS_AVX2) && defined(REAL_IS_FLOAT)
+#define MARKS 1
+typedef unsigned char lane_bits;
+INLINE lane_bits above_zero(vec v) { return __builtin_ia32_movmskps256((vec)(v > (vec){0})); }
+#else
+#define MARKS 0
+typedef unsigned char lane_bits; /* of no use */
+INLINE lane_bits above_zero(vec v) { return (void)v, 0; }
+#endif
+
+/* Write the marks of the vector whose first number is number k of those that `marks` begins with. */
+INLINE void mark(unsigned char *marks, i64 k, vec v) {
+  const lane_bits bits = above_zero(v);
+  memcpy(marks + k / 8, &bits, sizeof bits);
+}
+
+/* by where a vector has marks, else 0 */
+INLINE vec marked(vec by, const unsigned char *marks, i64 k) {
+  lane_bits bits;
+  memcpy(&bits, marks + k / 8, sizeof bits);
+  lanes_mask each;
+#pragma GCC unroll 16
+  for (int l = 0; l < LANES; l++) each[l] = 1 << l;
+  return (vec)((lanes_mask)by & (((each - each + bits) & each) != 0));
+}
+
 /* by where the value shown is above 0, else 0 */
 INLINE vec passed(vec by, vec shown) {
   return (vec)((__typeof__(shown > shown))by & (shown > (vec){0}));

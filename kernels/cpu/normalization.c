@@ -66,7 +66,7 @@ static void normalize_columns(const real *x, const real *w, const real *b, real 
   real *scale = channels, *shift = channels + c;
   affine_channels(w, b, inv_std, scale, shift, c);
   if (c % LANES == 0) {
-    vectors_forward(0, x, NULL, y, mean, scale, shift, n, c);
+    vectors_forward(0, x, NULL, y, NULL, mean, scale, shift, n, c);
     return;
   }
 #pragma omp parallel for if (n * c > PARALLEL_ABOVE)

@@ -28,10 +28,10 @@ static void learn_columns(const double *work, const real *inv_std, real *dw, rea
 }
 
 /* y = (x - mean) scale + shift + other of x (rows, c), where c fills whole vectors, and no less than 0
-   after a ReLU (relu); other may be NULL */
+   after a ReLU (relu); other may be NULL. marks: NULL, or of the y above 0. */
 INLINE void vectors_forward(const int relu, const real *x, const real *other, real *y,
-                            const real *mean, const real *scale, const real *shift, i64 rows,
-                            i64 c) {
+                            unsigned char *marks, const real *mean, const real *scale,
+                            const real *shift, i64 rows, i64 c) {
   const int far = goes_far(y, rows * c);
 #pragma omp parallel if (rows * c > PARALLEL_ABOVE)
   {
@@ -42,6 +42,7 @@ INLINE void vectors_forward(const int relu, const real *x, const real *other, re
       for (i64 k = 0, at = row * c; k < c; k += LANES, at += LANES) {
         vec v = normal(load(x + at) - load(mean + k), scale, shift, k);
         if (other) v += load(other + at);
+        if (relu && marks) mark(marks, at, v);
         put(far, y + at, relu ? GREATER((vec){0}, v) : v);
       }
     }

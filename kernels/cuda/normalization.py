@@ -28,16 +28,16 @@ def batch_norm_backward(x, dy, w, dw, db, mean, inv_std, training, want_dx):
 
 
 def batch_norm_relu(x, other, w, b, running_mean, running_var, momentum, eps):
-    """y = max(batch_norm(x) + other, 0) by the batch's statistics; other may be None"""
+    """y = max(batch_norm(x) + other, 0) by the batch's statistics, and what backward takes"""
     x, other = contiguous(x), None if other is None else contiguous(other)
     mean, inv_std = _statistics(x, running_mean, running_var, momentum, eps)
-    return _normalized(x, other, w, b, mean, inv_std, True), mean, inv_std
+    return _normalized(x, other, w, b, mean, inv_std, True), (mean, inv_std)
 
 
-def batch_norm_relu_backward(x, y, dy, w, b, dw, db, mean, inv_std, want_dx, added):
-    """(dx, dother) of batch_norm_relu, dw += …, db += …        dw, db may be None"""
+def batch_norm_relu_backward(x, y, dy, w, b, dw, db, saved, want_dx, added):
+    """(dx, dother) of batch_norm_relu, which gave y and saved; dw += …, db += …, or None"""
     x, y, dy = contiguous(x), contiguous(y), contiguous(dy)
-    return _backward(x, y, dy, w, dw, db, mean, inv_std, True, want_dx, added)
+    return _backward(x, y, dy, w, dw, db, *saved, True, want_dx, added)
 
 
 def _statistics(x, running_mean, running_var, momentum, eps):

@@ -53,19 +53,20 @@ def batch_norm_backward(x, dy, w, dw, db, mean, inv_std, training, want_dx):
 def batch_norm_relu(x, other, w, b, running_mean, running_var, momentum, eps):
     """y = max(batch_norm(x) + other, 0) by the batch's statistics; other may be None
 
-    Also mean and inv_std.        x (n, c, *s), other likewise
+    Also what backward takes: mean, inv_std and, if need be, what else a package keeps.
+    x (n, c, *s), other likewise
     """
-    y, mean, inv_std = batch_norm(x, w, b, running_mean, running_var, momentum, eps, True)
-    return relu(y if other is None else y + other), mean, inv_std
+    y, *saved = batch_norm(x, w, b, running_mean, running_var, momentum, eps, True)
+    return relu(y if other is None else y + other), tuple(saved)
 
 
-def batch_norm_relu_backward(x, y, dy, w, b, dw, db, mean, inv_std, want_dx, added):
-    """(dx, dother) of batch_norm_relu, dw += …, db += …        dw, db may be None
+def batch_norm_relu_backward(x, y, dy, w, b, dw, db, saved, want_dx, added):
+    """(dx, dother) of batch_norm_relu, which gave y and saved; dw += …, db += …, or None
 
     dx is None without want_dx; added: whether there was `other`, dother is None without.
     """
     dy = relu_backward(y, dy)
-    dx = batch_norm_backward(x, dy, w, dw, db, mean, inv_std, True, want_dx)
+    dx = batch_norm_backward(x, dy, w, dw, db, *saved[:2], True, want_dx)
     return dx, dy if added else None
 
 
