@@ -50,7 +50,9 @@ class Recorded(nn.Module):
 
     network: a module that is made of those in `KINDS`; its parameters, gradients and running
     statistics stay its own. The optimiser takes it, and it is what one saves. `want_dx` and
-    `backward_once` begin as the network's, and are this module's own from then on.
+    `backward_once` begin as the network's, and are this module's own from then on. With
+    `accumulates` set to False a backward pass begins with gradients of zero: what zero_grad would
+    do before it, but each gradient is cleared when its turn has come, and is then in the caches.
 
     On a CPU, steps with inputs of one dtype, shape and memory order run the same kernels. They are
     written down once, in a forward pass that takes as long as some steps, and from then on run one
@@ -79,6 +81,7 @@ class Recorded(nn.Module):
         self.need(reason is None, reason)
         self.network = network
         self.want_dx, self.backward_once = network.want_dx, network.backward_once
+        self.accumulates = True
 
     @property
     def refused(self):
@@ -95,17 +98,18 @@ class Recorded(nn.Module):
         ys = passes.forward(xs, *drawn)
         for norm, count in passes.counts:
             norm.num_batches_tracked += count
-        self.saved = passes, passes.runs, self.want_dx, drawn
+        self.saved = passes, passes.runs, (self.want_dx, self.accumulates), drawn
         return _table(ys)
 
     def backward(self, x, dy):
         if self.saved is not None:
-            passes, run, want_dx, drawn = self.saved
-            self.saved = passes, None, want_dx, drawn
+            passes, run, wanted, drawn = self.saved
+            self.saved = passes, None, wanted, drawn
             dys = dy if isinstance(dy, tuple) else (dy,)
             self._need_gradients(dys, passes.shapes)
             same = self._recordings().hold(self._held())
-            if same and (run, want_dx) == (passes.runs, self.want_dx):
+            now = passes.runs, (self.want_dx, self.accumulates)
+            if same and (run, wanted) == now:
                 dxs = passes.backward(dys)
                 return _table(dxs) if dxs else None
             self._pass_again(x, drawn)
@@ -114,6 +118,8 @@ class Recorded(nn.Module):
     def _own_backward(self, x, dy, once):
         """The network's own backward, which wants what this wants."""
         network = self.network
+        if not self.accumulates:
+            network.zero_grad()
         before = network.want_dx, network.backward_once
         network.want_dx, network.backward_once = self.want_dx, once
         try:
@@ -145,7 +151,7 @@ class Recorded(nn.Module):
         package, recordings = recorder_of(xs), self._recordings()
         if package is None:
             return None
-        held, form = self._held(), (package.form(xs), self.want_dx)
+        held, form = self._held(), (package.form(xs), self.want_dx, self.accumulates)
         if not recordings.hold(held):
             recordings.start(held, form)
             return None

@@ -154,6 +154,35 @@ def test_gradients_accumulate_until_they_are_cleared():
     agree(fast, own, images(7))
 
 
+@pytest.mark.parametrize("build", NETWORKS, ids=lambda build: build.__name__)
+def test_gradients_are_replaced_where_they_do_not_accumulate(build):
+    fast, own = pair(build)
+    fast.accumulates = False
+    for seed in range(5):
+        own.zero_grad()
+        agree(fast, own, images(seed, 2, NETWORKS[build]), seed)
+    assert fast.refused is None
+    calls = recorded(fast)[0].back.calls
+    cleared = [f.__name__.startswith("clear_") for f, _ in calls]
+    replaced = [f.__name__.startswith("conv_weight") and not args[-1] for f, args in calls]
+    gradients = {id(g) for g in fast.network.gradients() if g is not None}
+    assert sum(cleared) + sum(replaced) >= len(gradients)
+    assert not all(cleared[: len(gradients)])  # each in its turn
+    fast.accumulates = True
+    for seed in range(4):
+        agree(fast, own, images(seed, 2, NETWORKS[build]), seed)
+
+
+def test_what_no_kernel_adds_to_is_cleared_too():
+    fast = nngraph.Recorded(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)))
+    fast.accumulates, x = False, np.ones((5, 4), "f4")
+    for _ in range(4):
+        y = fast(x)
+        fast.network[0].grad_bias[...] = 7  # which the caller changed
+        fast.backward(x, np.zeros_like(y))
+        assert all(not g.any() for g in fast.gradients())
+
+
 @pytest.mark.parametrize("build", [plain, residual])
 def test_nobody_wants_the_gradient_of_the_input(build):
     fast, own = pair(build)

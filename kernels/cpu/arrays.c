@@ -15,8 +15,8 @@ void KERNEL(copy_rows)(const real *x, i64 first_x, i64 from, real *y, i64 first_
 
 /* x = 0 */
 void KERNEL(clear)(real *x, i64 n) {
-  const i64 piece = (n + omp_get_max_threads() - 1) / omp_get_max_threads();
-#pragma omp parallel for
+  const i64 piece = max_i64(n / omp_get_max_threads() + 1, PARALLEL_ABOVE);
+#pragma omp parallel for if (n > PARALLEL_ABOVE)
   for (i64 i = 0; i < n; i += piece) memset(x + i, 0, min_i64(piece, n - i) * sizeof(real));
 }
 

@@ -54,7 +54,8 @@ def copy(x):
 
 def fill(dst, value):
     """dst[...] = value"""
-    if value == 0 and dst.size > SHARED and native.takes(dst) and dst.flags.carray:
+    large = dst.size > SHARED or native.records()
+    if value == 0 and large and native.takes(dst) and dst.flags.carray:
         native.call("clear", dst, dst.size)
     else:
         dst.fill(value)

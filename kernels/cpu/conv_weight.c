@@ -176,10 +176,11 @@ static struct strip images_of(const struct conv_last *s, i64 images, i64 i) {
   return t;
 }
 
-/* The sums of a task, a batch of panels at a time. after: the thread's next one. */
+/* The sums of a task, a batch of panels at a time. after: the thread's next one. adds: to what the sums
+   are before. */
 static void part_product(const struct conv_weight *p, const struct cut *cut,
                          const struct task *task, const struct task *after, const real *x,
-                         const real *dy, const struct scratch *mine, real *sums) {
+                         const real *dy, const struct scratch *mine, int adds, real *sums) {
   const struct conv_last *s = &p->conv;
   const struct section *part = &task->part;
   for (i64 i = task->first; i < task->last; i++) {
@@ -188,7 +189,7 @@ static void part_product(const struct conv_weight *p, const struct cut *cut,
     struct strip t = images_of(s, p->images, i);
     struct strip next = images_of(s, p->images, last ? after->first : i + 1);
     struct pixels gradient = gradient_pixels(s, &t, dy, panel_row(s->k, part->group));
-    int add = !p->chunks || i > task->first;
+    int add = adds || i > task->first;
     read_strip(s, x, &t, mine->copy);
     point_strip(s, x, &next, mine->copy);
     i64 size = left_numbers(count_of(&gradient));
@@ -258,16 +259,18 @@ static void add_turned(const struct conv_last *s, const struct cut *cut, i64 chu
     }
 }
 
-/* dw += Σ dy x        dy channels-last, one group
+/* dw += Σ dy x, or = (adds)        dy channels-last, one group
    shape: a struct conv_weight. The number of chunks does not depend on that of the threads. No chunks:
    1 x 1 taps and whole vectors of channels. turned: k fills whole vectors, there are chunks, no parts.
    work: the chunks' sums, APART numbers, and each thread's. */
-void KERNEL(conv_weight)(const real *x, const real *dy, real *dw, const i64 *shape, real *work) {
+void KERNEL(conv_weight)(const real *x, const real *dy, real *dw, const i64 *shape, real *work,
+                         i64 adds) {
   const struct conv_weight *p = (const struct conv_weight *)shape;
   const struct conv_last *s = &p->conv;
   struct cut cut = cut_of(s, !p->chunks);
   i64 size = cut.taps * cut.panels * s->k * PANEL;
   if (p->turned) size = s->p * pieces(s->k, PANEL) * cut.width * PANEL;
+  if (p->chunks && !adds) memset(dw, 0, s->k * s->c * s->p * s->q * sizeof(real)); /* a small one */
   struct queues queues;
   fill_queues(&queues, s->threads, max_i64(p->chunks, 1) * p->down * p->across);
 #pragma omp parallel num_threads(s->threads)
@@ -282,7 +285,7 @@ void KERNEL(conv_weight)(const real *x, const real *dy, real *dw, const i64 *sha
       if (p->turned)
         turned_product(s, &cut, &task, &after, x, dy, &mine, sums);
       else
-        part_product(p, &cut, &task, &after, x, dy, &mine, sums);
+        part_product(p, &cut, &task, &after, x, dy, &mine, adds && !p->chunks, sums);
     }
 #pragma omp barrier
     if (p->turned)

@@ -178,4 +178,4 @@ def add_weight_gradient(x, dy, dw, stride, padding, dilation):
         x, strides = steps(padded(x, kernel, grid, stride, padding, dilation))
         made = plan(x.shape, strides, kernel, len(dw), grid, stride, (0, 0), *rest, True)
     work = memory.empty(made.work, x.dtype)
-    native.call("conv_weight", native.address(x), dy, dw, made.sizes, work)
+    native.call("conv_weight", native.address(x), dy, dw, made.sizes, work, True)

@@ -69,6 +69,11 @@ def writes(*arrays):
     return True
 
 
+def records():
+    """True while what this Python thread runs is written down."""
+    return recorder is not None and recorder.is_mine()
+
+
 def call(name, *args):
     """Run the C kernel `name`: arrays become pointers, None becomes NULL, numbers pass as they are.
 
@@ -77,7 +82,7 @@ def call(name, *args):
     """
     if _threads is not None:
         adopt()
-    if recorder is not None and recorder.is_mine():
+    if records():
         return recorder.call(name, args)
     dtype, passed = None, []
     for a in args:  # all here, in one loop: small layers take no longer than their calls
@@ -137,13 +142,13 @@ def replayer(function):
 
 def drawn_from(stream):
     """The array, of key and counter, from which a kernel draws random numbers: others each time."""
-    if recorder is not None and recorder.is_mine():
+    if records():
         recorder.streams.append(stream)
     return stream
 
 
 def address(x):
     """The place of the first element of an array of any strides, as an argument of `call`."""
-    if recorder is not None and recorder.is_mine():
+    if records():
         return recorder.place(x)
     return ffi.cast(PLAIN[x.dtype], x.__array_interface__["data"][0])

@@ -10,6 +10,8 @@ from flambeau.kernels.cpu.replay import Program
 
 ffi = native.ffi
 _one = threading.Lock()  # one tape is written at a time
+END = 1 << 64  # of all addresses
+ADDS = {"conv_weight": (2, 5)}  # kernels: which argument they add to, and which says if they do
 
 
 class Refused(Exception):
@@ -50,6 +52,7 @@ class Tape:
         self.held = {}  # number of a part or of a block: what must not die before the next run
         self.kept = []  # arrays that are not the arena's: weights, tables of sizes
         self.streams = []  # of these, keys and counters of random numbers
+        self.cleared = []  # (first byte, end, how to write it down) of what is to be cleared
 
     # ---- writing
 
@@ -74,6 +77,7 @@ class Tape:
         self.parts.append(part)
         self.starts += [(_start(x), x.nbytes) for x in xs]
         part.results = list(function(*xs))
+        self._clear(0, END)
         if any(y is not None and self._inside(_start(y)) for y in part.results):
             raise Refused("an output is part of an input")
         self.now = [address for address, _ in self.starts]
@@ -98,9 +102,14 @@ class Tape:
 
     def call(self, name, args):
         """Run a kernel, as native.call does, and write it down."""
+        args = self._replacing(name, list(args))
         arrays = (a[0] if isinstance(a, list) else a for a in args)
         dtype = next(a.dtype for a in arrays if isinstance(a, np.ndarray))
-        return self._run(native.found(name, dtype), [self._passed(a) for a in args])
+        function, arguments = native.found(name, dtype), [self._passed(a) for a in args]
+        if name == "clear" and not self.arena.block_of(_start(args[0])):
+            self.cleared.append((*_span(args[0]), function, arguments))
+            return function(*arguments)
+        return self._run(function, arguments)
 
     def assign(self, to, x):
         """to[...] = x, as memory.assign does, written down."""
@@ -111,8 +120,13 @@ class Tape:
         return ffi.cast(native.PLAIN[a.dtype], self._lasting(a))
 
     def _lasting(self, a):
-        """Where an array is. Those that are neither inputs nor the arena's live from now on."""
+        """Where an array is. Those that are neither inputs nor the arena's live from now on.
+
+        What was cleared of it is written down now: it is in the caches when it is used.
+        """
         start = _start(a)
+        if self.cleared:
+            self._clear(*_span(a))
         if not self._inside(start) and not self.arena.block_of(start):
             self.kept.append(a)
         return start
@@ -130,11 +144,33 @@ class Tape:
             return self.place(a)
         return ffi.NULL if a is None else a
 
+    def _replacing(self, name, args):
+        """The arguments of a kernel, which need not add to what was just cleared: see ADDS."""
+        if name in ADDS and self.cleared:
+            to, adds = ADDS[name]
+            spans = [c[:2] for c in self.cleared]
+            if _span(args[to]) in spans:
+                args[adds] = False
+                del self.cleared[spans.index(_span(args[to]))]
+        return args
+
+    def _clear(self, start, end):
+        """Write down that arrays are cleared which have some of these bytes."""
+        waiting, self.cleared = self.cleared, []
+        for first, last, function, arguments in waiting:
+            if start < last and first < end:
+                self._write(function, arguments)
+            else:
+                self.cleared.append((first, last, function, arguments))
+
     def _run(self, function, arguments):
+        self._write(function, arguments)
+        return function(*arguments)
+
+    def _write(self, function, arguments):
         part = self.parts[-1]
         part.calls.append((function, arguments))
         self._note(part, arguments, 0)
-        return function(*arguments)
 
     def _note(self, part, arguments, least):
         """Note where arguments are in what is elsewhere in each run, from a number on."""
@@ -199,7 +235,18 @@ def _start(x):
     return x.__array_interface__["data"][0]
 
 
+def _span(x):
+    """Addresses of the first byte of an array of strides >= 0, and of the one after the last."""
+    start = _start(x)
+    return start, start + _size(x.shape, x.dtype, x.strides)
+
+
+def _size(shape, dtype, strides):
+    """Bytes from the first to the last."""
+    return dtype.itemsize + sum(s * max(0, n - 1) for s, n in zip(strides, shape, strict=True))
+
+
 def _at(shape, dtype, strides, start):
     """The array of a shape and strides >= 0 that starts at an address."""
-    size = dtype.itemsize + sum(s * max(0, n - 1) for s, n in zip(strides, shape, strict=True))
+    size = _size(shape, dtype, strides)
     return np.ndarray(shape, dtype, ffi.buffer(ffi.cast("char *", start), size), 0, strides)

@@ -5,7 +5,8 @@
 Milliseconds, medians. Inference: ours as loaded and after nngraph.optimize; PyTorch eager, eager
 with channels-last memory, traced and frozen, and compiled if asked for; ONNX Runtime (all graph
 optimisations); OpenVINO (latency, float32). A training step: forward, backward, SGD with momentum;
-ours by the network itself, and from recordings (nngraph.Recorded).
+ours by the network itself, and from recordings (nngraph.Recorded), whose backward passes replace
+the gradients, as PyTorch's do after its zero_grad.
 Outputs are compared before times are.
 
 /eager: the time of PyTorch eager in its better format to ours, /best: that of the best peer; by the
@@ -96,9 +97,13 @@ def our_step(net, x, target):
     net.want_dx = False
     net.backward_once = True  # as in PyTorch
     loss, sgd = nn.CrossEntropyLoss(), nn.optim.SGD(net, lr=1e-3, momentum=0.9)
+    recorded = isinstance(net, nngraph.Recorded)
+    if recorded:
+        net.accumulates = False
 
     def run():
-        net.zero_grad()
+        if not recorded:
+            net.zero_grad()
         y = net(x)
         net.backward(x, loss.backward(y, target))
         sgd.step()
