@@ -53,10 +53,16 @@ class Sequential(Container):
             x = self.run(name, x)
         return x
 
-    def _keeping(self, x):
+    def forward_until_last(self, x):
+        """What goes into the last module, in training; backward then takes its gradient."""
+        y, kept = self._keeping(x, next(reversed(self.named)))
+        self.saved = x, kept
+        return y
+
+    def _keeping(self, x, *without):
         shared = overlapping(self.named)
         relus = self._relus(shared)
-        kept = dict.fromkeys(relus.values())
+        kept = dict.fromkeys([*relus.values(), *without])
         last = next(reversed(self.named), None)  # its y is the caller's
         for name in self.named:
             if name in kept:
@@ -89,7 +95,7 @@ class Sequential(Container):
         for i in range(len(names) - 1, -1, -1):
             want_dx = self.want_dx or any(learning[:i])
             if kept[names[i]] is None:
-                continue  # the layer before does it
+                continue  # the layer before does it, or whoever took forward_until_last
             if not want_dx and not learning[i]:
                 break
             dy = self.run_back(names[i], kept, dy, want_dx)

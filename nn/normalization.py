@@ -49,9 +49,7 @@ class BatchNorm(WithReLU):
         self.enter(x, True)
         fits = other is None or other.shape == x.shape
         self.need(fits, "what is added must have the shape of y", y=x, other=other)
-        arrays = x, other, self.weight, self.bias, self.running_mean, self.running_var
-        k, options = kernels.of(x), (self.factor(), float(self.eps))
-        y, self.saved = k.batch_norm_relu(*arrays, *options)
+        y, self.saved = kernels.of(x).batch_norm_relu(x, other, *self.settings())
         return y
 
     def backward_relu(self, x, y, dy):
@@ -63,6 +61,28 @@ class BatchNorm(WithReLU):
         parameters = self.weight, self.bias, self.grad_weight, self.grad_bias
         options = self.saved, self.want_dx, added
         return kernels.of(x).batch_norm_relu_backward(x, y, dy, *parameters, *options)
+
+    def forward_pair_relu(self, x, norm, other):
+        """max(y + norm(other), 0) in one step, in training; norm: another one."""
+        self.enter(x, True)
+        norm.enter(other, True)
+        fits = other.shape == x.shape
+        self.need(fits, "what is added must have the shape of y", y=x, other=other)
+        k, norm.saved = kernels.of(x), None
+        y, self.saved = k.batch_norm_pair_relu(x, other, self.settings(), norm.settings())
+        return y
+
+    def backward_pair_relu(self, x, norm, other, y, dy):
+        """(dx, dother) after forward_pair_relu, which gave y."""
+        self.need_gradient(dy, x.shape)
+        both = [(m.weight, m.grad_weight, m.grad_bias, m.want_dx) for m in (self, norm)]
+        k = kernels.of(x)
+        return k.batch_norm_pair_relu_backward(x, other, y, dy, *both, self.saved)
+
+    def settings(self):
+        """What the kernels take: parameters, running statistics, momentum and eps."""
+        running = self.running_mean, self.running_var
+        return self.weight, self.bias, *running, self.factor(), float(self.eps)
 
     def backward(self, x, dy):
         self.need_gradient(dy, x.shape)

@@ -1,9 +1,9 @@
-"""Steps of a graph that are computed as one in training: a layer, a sum and a ReLU."""
+"""Steps of a graph that are computed as one in training: one or two layers, a sum and a ReLU."""
 
 from typing import NamedTuple
 
 from flambeau import nn
-from flambeau.nn.container import as_it_is
+from flambeau.nn.container import as_it_is, overlapping
 from flambeau.nn.containers import takes_before, takes_behind
 from flambeau.nn.normalization import NORMS
 from flambeau.nngraph.wiring import part
@@ -14,19 +14,24 @@ class Joint(NamedTuple):
 
     layer: the layer's name. source, other: (slot, path) of what goes into it and of what is added,
     or None. inside: the slots whose values are never there.
+    second: the name of the step whose normalisation what is added has still to go through, or None.
     """
 
     layer: str
     source: tuple
     other: tuple | None
     inside: tuple
+    second: str | None = None
 
     def forward(self, graph, values):
         """The value of the last of the steps."""
         layer, x = graph.named[self.layer], part(values[self.source[0]], self.source[1])
         if self.other is None:
             return layer.forward_relu(x)
-        return layer.forward_sum_relu(x, part(values[self.other[0]], self.other[1]))
+        other = part(values[self.other[0]], self.other[1])
+        if self.second is None:
+            return layer.forward_sum_relu(x, other)
+        return layer.forward_pair_relu(x, last_norm(graph.named[self.second]), other)
 
     def backward(self, graph, values, y, dy, wanted):
         """(slot, path) and gradient of what came in."""
@@ -34,8 +39,48 @@ class Joint(NamedTuple):
         layer.want_dx = wanted[self.source[0]]
         if self.other is None:
             return [(self.source, layer.backward_relu(x, y, dy))]
-        dx, dother = layer.backward_sum_relu(x, y, dy, True)
+        if self.second is None:
+            dx, dother = layer.backward_sum_relu(x, y, dy, True)
+        else:
+            norm, other = (
+                last_norm(graph.named[self.second]),
+                part(values[self.other[0]], self.other[1]),
+            )
+            norm.want_dx = wanted[self.other[0]]
+            dx, dother = layer.backward_pair_relu(x, norm, other, y, dy)
         return [(self.source, dx), (self.other, dother)]
+
+    def halves(self, graph):
+        """The slot of the container all but whose last module is run, or None."""
+        if self.second is None or isinstance(graph.named[self.second], NORMS):
+            return None
+        return self.other[0]
+
+
+def last_norm(module):
+    """A normalisation, or the one that a Sequential ends with; None for another module.
+
+    It must be in training and, in a Sequential, stand behind others and occur just once.
+    """
+    found = module
+    if as_it_is(module, nn.Sequential) and module.training and len(module) > 1:
+        name, found = next(reversed(module.named.items()))
+        if name in overlapping(module.named):
+            return None
+    return found if as_it_is(found, *NORMS) and found.training else None
+
+
+def pair(joint, graph, module):
+    """The Joint with what is added: the normalisation that `module` is or ends with, if it does."""
+    if last_norm(module) is None:
+        return joint
+    slot, _ = joint.other
+    second = graph.steps[slot]
+    if isinstance(module, NORMS):
+        return joint._replace(
+            other=second.inputs[0], inside=(*joint.inside, slot), second=second.name
+        )
+    return joint._replace(second=second.name)
 
 
 def joints(graph, shared, seen):
@@ -79,6 +124,7 @@ def joints(graph, shared, seen):
                 norm = plain(last)
                 if alone(last, path) and as_it_is(norm, *NORMS) and norm.training:
                     layer = graph.steps[last]
-                    found[slot] = Joint(layer.name, layer.inputs[0], other, (last, before))
+                    joint = Joint(layer.name, layer.inputs[0], other, (last, before))
+                    found[slot] = pair(joint, graph, plain(other[0]) if alone(*other) else None)
                     break
     return found

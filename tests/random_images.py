@@ -201,6 +201,23 @@ def normalization(draw):
     y, saved = yield Call("batch_norm_relu", args, near, None, lambda y: (y[0], *y[1][:2]))
     args = x, y, dy, w, b, dw, db, saved, want, other is not None
     yield Call("batch_norm_relu_backward", args, near)
+    if other is not None:
+        yield from pair(draw, x, other, dy, near)
+
+
+def pair(draw, x, other, dy, near):
+    """Two that are normalised, added and go through a ReLU."""
+    c, norms, learned = x.shape[1], [], []
+    for _ in range(2):
+        w, b, running = draw.maybe(0.8, c), draw.maybe(0.8, c), [None, None]
+        if draw.chance(0.8):
+            running = [draw.values(c), np.abs(draw.values(c)) + draw.dtype.type(0.5)]
+        norms.append((w, b, *running, draw.pick(0.1, 0.5), draw.pick(1e-5, 1e-3)))
+        learned.append((w, draw.maybe(0.85, c), draw.maybe(0.85, c), draw.chance(0.8)))
+    y, saved = yield Call(
+        "batch_norm_pair_relu", (x, other, *norms), near, None, lambda y: (y[0], *y[1][:4])
+    )
+    yield Call("batch_norm_pair_relu_backward", (x, other, y, dy, *learned, saved), near)
 
 
 def response_norm(draw):

@@ -22,7 +22,7 @@ def images(shape, seed, dtype="f4", layout="contiguous"):
 
 
 def copies(*arrays):
-    return [a if a is None else a.copy() for a in arrays]
+    return [a if a is None else kernels.of(a).copy(a) for a in arrays]
 
 
 def both(k, arrays, parameters, running, want_dx):
@@ -63,6 +63,49 @@ def test_the_kernels_agree_with_the_reference(shape, layout, dtype):
     close(both(kernels.of(x), *arguments), both(reference, *arguments), dtype)
 
 
+def both_of_a_pair(k, arrays, parameters, running, wanted):
+    """The same of two that are normalised and added."""
+    x, other, dy = arrays
+    ws, bs, dws, dbs = (copies(*two) for two in zip(*parameters, strict=True))
+    running = [copies(*two) for two in running]
+    norms = [
+        (w, b, *two, 0.1, eps) for w, b, two, eps in zip(ws, bs, running, (1e-5, 1e-3), strict=True)
+    ]
+    y, saved = k.batch_norm_pair_relu(x, other, *norms)
+    learned = list(zip(ws, dws, dbs, wanted, strict=True))
+    found = k.batch_norm_pair_relu_backward(x, other, y, dy, *learned, saved)
+    return [y, *saved[:4], *running[0], *running[1], *dws, *dbs, *found]
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(2, 16, 5, 7), (1, 12, 3, 3), (3, 64, 1, 2), (2, 264, 9, 8)])
+def test_the_kernels_of_two_that_are_added_agree_with_the_reference(shape, layout, dtype):
+    c, draw = shape[1], np.random.default_rng(5)
+    arrays = [images(shape, seed, dtype, layout) for seed in range(3)]
+    one, two = (list(draw.normal(size=(4, c)).astype(dtype)) for _ in range(2))
+    running = [list(abs(draw.normal(size=(2, c))).astype(dtype)) for _ in range(2)]
+    nothing = [None] * 4
+    for parameters in (one, two), (nothing, two), (one, [two[0], None, None, two[3]]):
+        for wanted in (True, True), (False, True), (True, False), (False, False):
+            arguments = arrays, parameters, running, wanted
+            expected = both_of_a_pair(reference, *arguments)
+            close(both_of_a_pair(kernels.of(arrays[0]), *arguments), expected, dtype)
+    arguments = arrays, (one, two), [[None] * 2] * 2, (True, True)
+    expected = both_of_a_pair(reference, *arguments)
+    close(both_of_a_pair(kernels.of(arrays[0]), *arguments), expected, dtype)
+
+
+def test_two_that_are_too_large_for_the_caches_agree_with_the_reference():
+    arrays = [images((4, 64, 131, 129), seed, "f4", "last") for seed in range(3)]
+    one, two = np.random.default_rng(5).uniform(0.5, 1, (2, 4, 64)).astype("f4")
+    running = np.random.default_rng(6).uniform(0.5, 1, (2, 2, 64)).astype("f4")
+    arguments = arrays, (one, two), running, (True, True)
+    pairs = both_of_a_pair(kernels.of(arrays[0]), *arguments), both_of_a_pair(reference, *arguments)
+    for a, e in zip(*pairs, strict=True):
+        assert np.count_nonzero(~np.isclose(a, e, rtol=1e-3, atol=1e-4)) <= 4
+
+
 @pytest.mark.parametrize("added", [True, False])
 def test_what_is_too_large_for_the_caches_agrees_with_the_reference(added):
     x, other, dy = (images((4, 64, 131, 129), seed, "f4", "last") for seed in range(3))
@@ -86,6 +129,25 @@ def test_the_host_device_agrees_with_the_reference():
     found = k.batch_norm_relu_backward(x, y, dy, w, b, dw, db, saved, True, True)
     found = [y, *saved, *moved[2], dw, db, *found]
     close([kernels.to(a, "cpu") for a in found], both(reference, *arguments), "f4")
+
+
+def test_the_host_device_agrees_with_the_reference_on_two_that_are_added():
+    arrays = [images((2, 6, 4, 3), seed) for seed in range(3)]
+    one, two = ([images((6, 1, 1, 1), seed + i).ravel() for i in range(4)] for seed in (3, 7))
+    running = [[np.zeros(6, "f4"), np.ones(6, "f4")] for _ in range(2)]
+    arguments = arrays, (one, two), running
+    moved = spread(lambda a: kernels.to(a, "host"), arguments)
+    for wanted in (True, True), (True, False), (False, True):
+        found = both_of_a_pair(kernels.of(moved[0][0]), *moved, wanted)
+        expected = both_of_a_pair(reference, *arguments, wanted)
+        close(spread(lambda a: kernels.to(a, "cpu"), found), expected, "f4")
+
+
+def spread(function, x):
+    """function of each array in lists and tuples."""
+    if isinstance(x, (list, tuple)):
+        return [spread(function, v) for v in x]
+    return x if x is None else function(x)
 
 
 def block(shortcut=True, layers=16):
@@ -136,7 +198,60 @@ def test_gradients_of_a_joined_block_are_those_of_its_function():
     net = block().astype("f8")
     net.enclosed = True  # as inside of a network: the last ReLU is joined too
     assert len(joints(net, (), ())) == 2
+    assert sum(joint.second is not None for joint in joints(net, (), ()).values()) == 1
     nn.gradcheck(net, images((2, 16, 3, 4), 2, "f8"))
+
+
+def projected(layers=16):
+    """A residual block whose shortcut is a Sequential that ends with a normalisation."""
+    x = nngraph.inputs("x")
+    h = nn.BatchNorm2d(layers)(nn.Conv2d(layers, layers, 3, padding=1)(x), name="norm")
+    short = nn.Sequential(nn.Conv2d(layers, layers, 1), nn.BatchNorm2d(layers))(x, name="short")
+    return nngraph.Graph(x, nn.ReLU()(h + short, name="end"))
+
+
+def seconds(graph):
+    """The steps whose normalisations are computed with another one."""
+    return [j.second for j in joints(graph, (), ()).values() if j.second]
+
+
+def test_a_shortcut_that_ends_with_a_normalisation_is_joined_but_for_that():
+    nn.seed(3)
+    joined = nn.Sequential(projected(), projected(), nn.Identity()).astype("f8")
+    plain = apart(joined.clone())
+    assert seconds(joined[0]) == ["short"] and seconds(plain[0]) == []
+    x, dy = images((2, 16, 5, 4), 0, "f8"), images((2, 16, 5, 4), 1, "f8")
+    for want_dx in True, False:
+        for frozen in (), ("0.short",), ("0.short.0", "0.norm"), ("0.short.1",):
+            for net in joined, plain:
+                net.want_dx = want_dx
+                net.unfreeze()
+                for name in frozen:
+                    dict(net.named_modules())[name].freeze()
+            found, expected = passes(joined, x, dy), passes(plain, x, dy)
+            for a, b in zip(found, expected, strict=True):
+                assert (a is None) == (b is None)
+                if a is not None:
+                    np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)
+    joined.unfreeze()
+    joined.want_dx = True
+    nn.gradcheck(joined, x)
+
+
+def test_shortcuts_that_are_not_joined():
+    norm = nn.BatchNorm2d(16)
+    twice = nn.Sequential(norm, nn.ReLU(), norm)
+    alone = nn.Sequential(nn.BatchNorm2d(16))
+    frozen = nn.Sequential(nn.Conv2d(16, 16, 1), nn.BatchNorm2d(16).eval())
+    for short in twice, alone, frozen, nn.Conv2d(16, 16, 1):
+        x = nngraph.inputs("x")
+        h = nn.BatchNorm2d(16)(nn.Conv2d(16, 16, 1)(x))
+        net = nngraph.Graph(x, nn.ReLU()(h + short(x, name="short")))
+        assert seconds(net) == []
+    net = projected()
+    net.enclosed = True
+    y, values = net(images((2, 16, 5, 4), 0), taps=["short"])  # which somebody sees
+    assert np.allclose(values["short"].mean((0, 2, 3)), 0, atol=1e-5)
 
 
 def counted(graph):

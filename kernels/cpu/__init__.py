@@ -78,7 +78,12 @@ from flambeau.kernels.cpu.loss import (
     nll_loss_backward,
     nll_losses,
 )
-from flambeau.kernels.cpu.norm_relu import batch_norm_relu, batch_norm_relu_backward
+from flambeau.kernels.cpu.norm_relu import (
+    batch_norm_pair_relu,
+    batch_norm_pair_relu_backward,
+    batch_norm_relu,
+    batch_norm_relu_backward,
+)
 from flambeau.kernels.cpu.normalization import (
     batch_norm,
     batch_norm_backward,
@@ -149,6 +154,8 @@ __all__ = [
     "avg_pool2d_backward",
     "batch_norm",
     "batch_norm_backward",
+    "batch_norm_pair_relu",
+    "batch_norm_pair_relu_backward",
     "batch_norm_relu",
     "batch_norm_relu_backward",
     "cast",

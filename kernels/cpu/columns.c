@@ -108,49 +108,75 @@ static void column_moments(const real *x, double *work, i64 rows, i64 c, i64 par
 
 /* What is summed of a gradient, Σ g and Σ g v, where v is the distance of x from the mean (NULL: 0).
    AS_IS: g is dy. NEGATIVE: the same, but Σ g v is over v <= 0. BY_X: dy where a ReLU passed what
-   normal() gives of v. BY_Y: dy where y > 0; g is written too. BY_MARKS: the same where y has marks. */
-enum { AS_IS, NEGATIVE, BY_X, BY_Y, BY_MARKS };
+   normal() gives of v. BY_Y: dy where y > 0; g is written too. BY_MARKS: the same where y has marks.
+   PAIR_BY_Y, PAIR_BY_MARKS: the same, but g is not written, and of a second x Σ g v is summed too. */
+enum { AS_IS, NEGATIVE, BY_X, BY_Y, BY_MARKS, PAIR_BY_Y, PAIR_BY_MARKS };
 
 struct gradients {
   const real *x, *y, *dy, *mean, *scale, *shift;
   const unsigned char *marks;
   real *g;
+  const real *other, *other_mean; /* the second x */
 };
+
+INLINE int by_y(const int kind) { return kind == BY_Y || kind == PAIR_BY_Y; }
+INLINE int by_marks(const int kind) { return kind == BY_MARKS || kind == PAIR_BY_MARKS; }
+INLINE int gives_g(const int kind) { return kind == BY_Y || kind == BY_MARKS; }
+INLINE int is_pair(const int kind) { return kind >= PAIR_BY_Y; }
+
+/* The same numbers farther on: rows, of so many numbers, and columns. */
+INLINE struct gradients gradients_at(const int kind, struct gradients p, i64 rows, i64 step,
+                                     i64 column) {
+  const i64 at = rows * step + column;
+  p.x += at, p.dy += at;
+  if (p.mean) p.mean += column;
+  if (kind == BY_X) p.scale += column, p.shift += column;
+  if (by_y(kind)) p.y += at;
+  if (by_marks(kind)) p.marks += at / 8;
+  if (gives_g(kind)) p.g += at;
+  if (is_pair(kind)) p.other += at, p.other_mean += column;
+  return p;
+}
 
 /* The sums over some rows of so many vectors of columns. */
 INLINE void gradient_sums_of_vectors(const int vectors, const int kind, struct gradients p,
-                                     real *sums, real *products, i64 rows, i64 step,
+                                     real *sums, real *products, real *others, i64 rows, i64 step,
                                      const int far) {
-  vec first[WIDEST], second[WIDEST];
+  vec first[WIDEST], second[WIDEST], third[WIDEST];
 #pragma GCC unroll 8
-  for (int v = 0; v < vectors; v++) first[v] = second[v] = (vec){0};
-  for (i64 i = 0; i < rows; i++, p.x += step, p.dy += step) {
+  for (int v = 0; v < vectors; v++) first[v] = second[v] = third[v] = (vec){0};
+  for (i64 i = 0; i < rows; i++) {
     fetch_ahead(far, p.x, step, vectors * LANES);
     fetch_ahead(far, p.dy, step, vectors * LANES);
-    if (kind == BY_Y) fetch_ahead(far, p.y, step, vectors * LANES);
-    if (kind == BY_MARKS) __builtin_prefetch(p.marks + AHEAD, 0, 2);
+    if (by_y(kind)) fetch_ahead(far, p.y, step, vectors * LANES);
+    if (by_marks(kind)) __builtin_prefetch(p.marks + AHEAD, 0, 2);
+    if (is_pair(kind)) fetch_ahead(far, p.other, step, vectors * LANES);
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; v++) {
       const i64 k = v * LANES;
       vec apart = load(p.x + k) - load(p.mean + k), by = load(p.dy + k);
       if (kind == BY_X) by = passed(by, normal(apart, p.scale, p.shift, k));
-      if (kind == BY_Y) by = passed(by, load(p.y + k));
-      if (kind == BY_MARKS) by = marked(by, p.marks, k);
-      if (kind >= BY_Y) put(far, p.g + k, by);
+      if (by_y(kind)) by = passed(by, load(p.y + k));
+      if (by_marks(kind)) by = marked(by, p.marks, k);
+      if (gives_g(kind)) put(far, p.g + k, by);
       first[v] += by;
       if (kind == NEGATIVE) { /* 0 0, not ∞ 0, where v is above 0 */
         by = (vec)((lanes_mask)by & ~(lanes_mask)(apart > (vec){0}));
         apart = SMALLER((vec){0}, apart);
       }
       MULTIPLY_ADD(second[v], apart, by);
+      if (is_pair(kind)) {
+        vec beside = load(p.other + k) - load(p.other_mean + k);
+        MULTIPLY_ADD(third[v], beside, by);
+      }
     }
-    if (kind == BY_Y) p.y += step;
-    if (kind == BY_MARKS) p.marks += step / 8;
-    if (kind >= BY_Y) p.g += step;
+    p = gradients_at(kind, p, 1, step, 0);
   }
 #pragma GCC unroll 8
-  for (int v = 0; v < vectors; v++)
+  for (int v = 0; v < vectors; v++) {
     store(sums + v * LANES, first[v]), store(products + v * LANES, second[v]);
+    if (is_pair(kind)) store(others + v * LANES, third[v]);
+  }
 }
 
 /* The same of fewer columns than fill a vector, AS_IS or NEGATIVE. */
@@ -165,70 +191,55 @@ INLINE void gradient_sums_of_few(const int kind, struct gradients p, real *sums,
     }
 }
 
-/* The same of `count` columns: sums and products of all rows. */
-INLINE void gradient_sums_of_rows(const int kind, const struct gradients *all, double *sums,
-                                  double *products, i64 rows, i64 step, i64 count, const int far) {
+/* The same of `count` columns: work (2 or 3, c) = the sums and products of all rows. */
+INLINE void gradient_sums_of_rows(const int kind, struct gradients p, double *work, i64 rows, i64 c,
+                                  i64 count, const int far) {
+  double *sums = work, *products = work + c, *others = work + 2 * c;
   for (i64 k = 0; k < count; k++) sums[k] = products[k] = 0;
+  for (i64 k = 0; k < count && is_pair(kind); k++) others[k] = 0;
   for (i64 start = 0; start < rows; start += ROW_PART) {
     const i64 n = min_i64(ROW_PART, rows - start);
-    real first[COLUMN_BLOCK], second[COLUMN_BLOCK];
-    struct gradients p = *all;
-    p.x += start * step, p.dy += start * step;
-    if (kind == BY_Y) p.y += start * step;
-    if (kind == BY_MARKS) p.marks += start * step / 8;
-    if (kind >= BY_Y) p.g += start * step;
-    if (count < LANES) gradient_sums_of_few(kind, p, first, second, n, step, count);
+    real first[COLUMN_BLOCK], second[COLUMN_BLOCK], third[COLUMN_BLOCK];
+    if (count < LANES) gradient_sums_of_few(kind, p, first, second, n, c, count);
     for (struct span s = {0}; (s = span_after(s, count)).vectors;) {
-      struct gradients q = p;
-      q.x += s.at, q.dy += s.at, q.mean += s.at;
-      if (kind == BY_X) q.scale += s.at, q.shift += s.at;
-      if (kind == BY_Y) q.y += s.at;
-      if (kind == BY_MARKS) q.marks += s.at / 8;
-      if (kind >= BY_Y) q.g += s.at;
-#define CASE(v)                                                                              \
-  case v: gradient_sums_of_vectors(v, kind, q, first + s.at, second + s.at, n, step, far); break;
+      const struct gradients q = gradients_at(kind, p, 0, c, s.at);
+      real *one = first + s.at, *two = second + s.at, *three = third + s.at;
+#define CASE(v)                                                                  \
+  case v: gradient_sums_of_vectors(v, kind, q, one, two, three, n, c, far); break;
       switch (s.vectors) { EACH_SPAN(CASE) }
 #undef CASE
     }
-    if (kind >= BY_Y) streamed();
+    if (gives_g(kind)) streamed();
     for (i64 k = 0; k < count; k++) sums[k] += first[k], products[k] += second[k];
+    for (i64 k = 0; k < count && is_pair(kind); k++) others[k] += third[k];
+    p = gradients_at(kind, p, n, c, 0);
   }
 }
 
 /* The same of rows [from, to) and columns [at, at + count) of c. */
-static void gradient_sums_of_part(int kind, const struct gradients *all, double *sums,
-                                  double *products, i64 from, i64 to, i64 at, i64 count, i64 c,
-                                  const int far) {
+static void gradient_sums_of_part(int kind, const struct gradients *all, double *work, i64 from,
+                                  i64 to, i64 at, i64 count, i64 c, const int far) {
   const real zeros[COLUMN_BLOCK] = {0};
-  const i64 first = from * c + at, rows = to - from;
-  struct gradients p = *all;
-  p.x += first, p.dy += first, p.mean = p.mean ? p.mean + at : zeros;
+  const i64 rows = to - from;
+  struct gradients p = gradients_at(kind, *all, from, c, at);
+  if (!p.mean) p.mean = zeros;
+#define CASE(kind) \
+  case kind: gradient_sums_of_rows(kind, p, work, rows, c, count, far); return;
   switch (kind) {
-    case AS_IS: gradient_sums_of_rows(AS_IS, &p, sums, products, rows, c, count, far); return;
-    case NEGATIVE: gradient_sums_of_rows(NEGATIVE, &p, sums, products, rows, c, count, far); return;
-    case BY_X:
-      p.scale += at, p.shift += at;
-      gradient_sums_of_rows(BY_X, &p, sums, products, rows, c, count, far);
-      return;
-    case BY_Y:
-      p.y += first, p.g += first;
-      gradient_sums_of_rows(BY_Y, &p, sums, products, rows, c, count, far);
-      return;
-    case BY_MARKS:
-      p.marks += first / 8, p.g += first;
-      gradient_sums_of_rows(BY_MARKS, &p, sums, products, rows, c, count, far);
-      return;
+    CASE(AS_IS) CASE(NEGATIVE) CASE(BY_X) CASE(BY_Y) CASE(BY_MARKS) CASE(PAIR_BY_Y)
+    CASE(PAIR_BY_MARKS)
   }
+#undef CASE
 }
 
 /* work[0] = the sums of all rows, of each column. From BY_X on they are whole vectors of columns. */
 static void column_sums(int kind, const struct gradients *all, double *work, i64 rows, i64 c,
                         i64 parts) {
-  const int far = kind >= BY_Y ? goes_far(all->g, rows * c) : rows * c > LEAST_FAR;
-  COLUMN_PARTS(double *sums = work + 2 * part * c + at;
-               gradient_sums_of_part(kind, all, sums, sums + c, from, to, at, count, c, far))
+  const int far = gives_g(kind) ? goes_far(all->g, rows * c) : rows * c > LEAST_FAR;
+  const i64 size = is_pair(kind) ? 3 * c : 2 * c;
+  COLUMN_PARTS(gradient_sums_of_part(kind, all, work + size * part + at, from, to, at, count, c, far))
   for (i64 part = 1; part < parts; part++)
-    for (i64 k = 0; k < 2 * c; k++) work[k] += work[2 * part * c + k];
+    for (i64 k = 0; k < size; k++) work[k] += work[size * part + k];
 }
 
 /* db += Σ dy and dw += Σ dy x, or Σ dy x over x <= 0 (negative), of each column; either may be NULL */

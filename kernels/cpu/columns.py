@@ -24,7 +24,7 @@ def totals(x, y, add):
     return y
 
 
-def workspace(rows, c):
-    """Memory for two float64 sums a column of each part, and how many parts there are."""
+def workspace(rows, c, sums=2):
+    """Memory for so many float64 sums a column of each part, and how many parts there are."""
     parts = max(1, min(_MOST // -(-c // _BLOCK), rows, rows * c // _PART))
-    return memory.empty((parts, 2, c), "f8"), parts
+    return memory.empty((parts, sums, c), "f8"), parts

@@ -66,7 +66,7 @@ static void normalize_columns(const real *x, const real *w, const real *b, real 
   real *scale = channels, *shift = channels + c;
   affine_channels(w, b, inv_std, scale, shift, c);
   if (c % LANES == 0) {
-    vectors_forward(0, x, NULL, y, NULL, mean, scale, shift, n, c);
+    vectors_forward(0, x, NULL, y, NULL, (struct affine){mean, scale, shift}, NULL, n, c);
     return;
   }
 #pragma omp parallel for if (n * c > PARALLEL_ABOVE)
@@ -152,7 +152,7 @@ void KERNEL(batch_norm_columns_backward)(const real *x, const real *dy, const re
   if (training || dw || db) {
     struct gradients p = {.x = x, .dy = dy, .mean = mean};
     column_sums(AS_IS, &p, work, n, c, parts);
-    learn_columns(work, inv_std, dw, db, centre, slope, n, c);
+    learn_columns(work, work + c, inv_std, dw, db, centre, slope, n, c);
   }
   if (!dx) return;
   for (i64 k = 0; k < c; k++) scale[k] = w ? inv_std[k] * w[k] : inv_std[k];

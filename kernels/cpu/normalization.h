@@ -13,11 +13,10 @@ static void learn(double centre, double squares, i64 count, i64 k, real *mean, r
   running_var[k] += momentum * (squares / (count - 1) - running_var[k]);
 }
 
-/* dw and db, which may be NULL, learn from work = Σ dy and Σ dy (x - mean) of each channel. What
-   dx takes of these: centre and slope, Σ dy and Σ dy (x - mean) inv_std² over the rows. */
-static void learn_columns(const double *work, const real *inv_std, real *dw, real *db,
-                          real *centre, real *slope, i64 rows, i64 c) {
-  const double *total = work, *product = work + c;
+/* dw and db, which may be NULL, learn from total = Σ dy and product = Σ dy (x - mean) of each channel.
+   What dx takes of these: centre and slope, Σ dy and Σ dy (x - mean) inv_std² over the rows. */
+static void learn_columns(const double *total, const double *product, const real *inv_std, real *dw,
+                          real *db, real *centre, real *slope, i64 rows, i64 c) {
   for (i64 k = 0; k < c; k++) {
     const double inverse = inv_std[k];
     if (db) db[k] += total[k];
@@ -27,11 +26,17 @@ static void learn_columns(const double *work, const real *inv_std, real *dw, rea
   }
 }
 
-/* y = (x - mean) scale + shift + other of x (rows, c), where c fills whole vectors, and no less than 0
-   after a ReLU (relu); other may be NULL. marks: NULL, or of the y above 0. */
+/* How channels are normalised: (x - mean) scale + shift. */
+struct affine {
+  const real *mean, *scale, *shift;
+};
+
+/* y = x, normalised, + other of x (rows, c), where c fills whole vectors, and no less than 0 after a
+   ReLU (relu). other may be NULL; it is normalised as `beside` says, if that is not NULL. marks: NULL,
+   or of the y above 0. */
 INLINE void vectors_forward(const int relu, const real *x, const real *other, real *y,
-                            unsigned char *marks, const real *mean, const real *scale,
-                            const real *shift, i64 rows, i64 c) {
+                            unsigned char *marks, struct affine norm, const struct affine *beside,
+                            i64 rows, i64 c) {
   const int far = goes_far(y, rows * c);
 #pragma omp parallel if (rows * c > PARALLEL_ABOVE)
   {
@@ -40,8 +45,11 @@ INLINE void vectors_forward(const int relu, const real *x, const real *other, re
       fetch_ahead(far, x + row * c, c, c);
       if (other) fetch_ahead(far, other + row * c, c, c);
       for (i64 k = 0, at = row * c; k < c; k += LANES, at += LANES) {
-        vec v = normal(load(x + at) - load(mean + k), scale, shift, k);
-        if (other) v += load(other + at);
+        vec v = normal(load(x + at) - load(norm.mean + k), norm.scale, norm.shift, k);
+        if (beside)
+          v += normal(load(other + at) - load(beside->mean + k), beside->scale, beside->shift, k);
+        else if (other)
+          v += load(other + at);
         if (relu && marks) mark(marks, at, v);
         put(far, y + at, relu ? GREATER((vec){0}, v) : v);
       }
@@ -79,6 +87,41 @@ static void vectors_backward(const real *x, const real *dy, const real *g, real 
           by = passed(load(dy + at), normal(apart, scale, shift, k));
         by = by - load(centre + k) - apart * load(slope + k);
         put(far, dx + at, load(scale + k) * by);
+      }
+    }
+    streamed();
+  }
+}
+
+/* What the gradient of x takes: scale (g - centre - (x - mean) slope). dx may be NULL. */
+struct backward {
+  const real *x, *mean, *scale, *centre, *slope;
+  real *dx;
+};
+
+/* The same of two x with one g: dy where y is above 0, or has marks; either is NULL. */
+static void pairs_backward(const struct backward *one, const struct backward *two, const real *dy,
+                           const real *y, const unsigned char *marks, i64 rows, i64 c) {
+  const int far = goes_far(one->dx, rows * c) && goes_far(two->dx, rows * c);
+#pragma omp parallel if (rows * c > PARALLEL_ABOVE)
+  {
+    const struct backward both[2] = {*one, *two};
+#pragma omp for schedule(static) nowait
+    for (i64 row = 0; row < rows; row++) {
+      fetch_ahead(far, dy + row * c, c, c);
+      if (y) fetch_ahead(far, y + row * c, c, c);
+      for (int i = 0; i < 2; i++) fetch_ahead(far, both[i].x + row * c, c, c);
+      for (i64 k = 0, at = row * c; k < c; k += LANES, at += LANES) {
+        vec g = load(dy + at);
+        g = marks ? marked(g, marks, at) : passed(g, load(y + at));
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; i++) {
+          const struct backward *p = &both[i];
+          if (!p->dx) continue;
+          vec apart = load(p->x + at) - load(p->mean + k);
+          vec by = g - load(p->centre + k) - apart * load(p->slope + k);
+          put(far, p->dx + at, load(p->scale + k) * by);
+        }
       }
     }
     streamed();

@@ -84,6 +84,8 @@ from flambeau.kernels.cuda.loss import (
 from flambeau.kernels.cuda.normalization import (
     batch_norm,
     batch_norm_backward,
+    batch_norm_pair_relu,
+    batch_norm_pair_relu_backward,
     batch_norm_relu,
     batch_norm_relu_backward,
     local_response_norm,
@@ -141,6 +143,8 @@ __all__ = [
     "avg_pool2d_backward",
     "batch_norm",
     "batch_norm_backward",
+    "batch_norm_pair_relu",
+    "batch_norm_pair_relu_backward",
     "batch_norm_relu",
     "batch_norm_relu_backward",
     "cast",

@@ -40,6 +40,20 @@ def batch_norm_relu_backward(x, y, dy, w, b, dw, db, saved, want_dx, added):
     return _backward(x, y, dy, w, dw, db, *saved, True, want_dx, added)
 
 
+def batch_norm_pair_relu(x, other, norm, beside):
+    """y = max(batch_norm(x) + batch_norm(other), 0), and what backward takes"""
+    z, *more = batch_norm(other, *beside, True)
+    y, saved = batch_norm_relu(x, z, *norm)
+    return y, (*saved, *more)
+
+
+def batch_norm_pair_relu_backward(x, other, y, dy, norm, beside, saved):
+    """(dx, dother) of batch_norm_pair_relu, which gave y and saved; dw += …, db += …, or None"""
+    (w, dw, db, want), (*learned, want_other) = norm, beside
+    dx, g = batch_norm_relu_backward(x, y, dy, w, None, dw, db, saved[:2], want, True)
+    return dx, batch_norm_backward(other, g, *learned, *saved[2:], True, want_other)
+
+
 def _statistics(x, running_mean, running_var, momentum, eps):
     """The mean and the inverse deviation of each channel; the running ones move."""
     n, c, inner = _sizes(x)

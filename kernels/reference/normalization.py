@@ -70,6 +70,29 @@ def batch_norm_relu_backward(x, y, dy, w, b, dw, db, saved, want_dx, added):
     return dx, dy if added else None
 
 
+def batch_norm_pair_relu(x, other, norm, beside):
+    """y = max(batch_norm(x) + batch_norm(other), 0) by the batch's statistics
+
+    Also what backward takes: mean and inv_std of both and, if need be, what else a package keeps.
+    norm, beside: w, b, running_mean, running_var, momentum and eps for x, and for other, which is
+    of the shape of x.
+    """
+    y, *saved = batch_norm(x, *norm, True)
+    z, *more = batch_norm(other, *beside, True)
+    return relu(y + z), (*saved, *more)
+
+
+def batch_norm_pair_relu_backward(x, other, y, dy, norm, beside, saved):
+    """(dx, dother) of batch_norm_pair_relu, which gave y and saved; dw += …, db += …, or None
+
+    norm, beside: w, dw, db and whether the gradient is wanted, else it is None
+    """
+    dy, found = relu_backward(y, dy), []
+    for a, (*learned, want), at in (x, norm, saved[:2]), (other, beside, saved[2:4]):
+        found.append(batch_norm_backward(a, dy, *learned, *at, True, want))
+    return tuple(found)
+
+
 def local_response_norm(x, size, alpha, beta, k, within):
     """y = x / (k + alpha/size Σ x²)^beta over `size` channels, or size x size neighbours (within)
 
