@@ -113,17 +113,21 @@ class Container(Module):
         """Note on an error which layer it passed."""
         error.add_note(f"in layer {name} of {type(self).__name__}")
 
-    def run(self, name, x, keep=None, shared=(), enclosed=False, relu=False):
+    def run(self, name, x, keep=None, shared=(), enclosed=False, relu=False, pool=None):
         """The output of one child; what it must keep for backward goes into the dictionary `keep`.
 
         shared: see `overlapping`; what these children save would be overwritten.
         enclosed: True when the output goes to other modules only.
-        relu: True when the child computes a ReLU too, see WithReLU.
+        relu: True when the child computes a ReLU too, see WithReLU. pool: None, or the name of the
+        child that pools behind that, which it computes as well.
         """
-        module = self.named[name]
+        module, relu = self.named[name], relu or pool is not None
         try:
             module.enclosed = enclosed
-            y = module.forward_relu(x) if relu else module.forward(x)
+            if pool is not None:
+                y = module.forward_pool_relu(x, self.named[pool])
+            else:
+                y = module.forward_relu(x) if relu else module.forward(x)
         except Exception as error:
             self.at(error, name)
             raise

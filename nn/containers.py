@@ -6,7 +6,7 @@ from flambeau.nn.container import Container, as_it_is, overlapping, taken
 from flambeau.nn.conv import Conv2d
 from flambeau.nn.linear import Linear
 from flambeau.nn.module import who
-from flambeau.nn.normalization import NORMS
+from flambeau.nn.normalization import NORMS, BatchNorm2d
 from flambeau.nn.pooling import MaxPool2d
 
 WITH_RELU = *NORMS, Conv2d, Linear
@@ -62,13 +62,14 @@ class Sequential(Container):
     def _keeping(self, x, *without):
         shared = overlapping(self.named)
         relus = self._relus(shared)
-        kept = dict.fromkeys([*relus.values(), *without])
+        pools = self._pools(relus, shared)
+        kept = dict.fromkeys([*relus.values(), *pools.values(), *without])
         last = next(reversed(self.named), None)  # its y is the caller's
         for name in self.named:
             if name in kept:
                 continue
             enclosed = self.enclosed or name != last
-            x = self.run(name, x, kept, shared, enclosed, name in relus)
+            x = self.run(name, x, kept, shared, enclosed, name in relus, pools.get(name))
             if self.named[name].from_output and enclosed:
                 kept[name] = x, *kept[name][1:]  # what came in dies
         return x, kept
@@ -87,6 +88,18 @@ class Sequential(Container):
                     break
         return found
 
+    def _pools(self, relus, shared):
+        """{name of a normalisation: name of the pooling that is computed with it and a ReLU}"""
+        names, found = list(self.named), {}
+        for pool, relu in relus.items():
+            at = names.index(relu)
+            if names.index(pool) < at or at == 0 or names[at - 1] in shared:
+                continue
+            norm = self.named[names[at - 1]]
+            if as_it_is(norm, BatchNorm2d) and norm.training:
+                found[names[at - 1]] = pool
+        return found
+
     def backward(self, x, dy):
         # in evaluation nothing was kept: the values between the layers are computed again
         kept = taken(self)[1] if self.saved else self._keeping(x)[1]
@@ -95,7 +108,7 @@ class Sequential(Container):
         for i in range(len(names) - 1, -1, -1):
             want_dx = self.want_dx or any(learning[:i])
             if kept[names[i]] is None:
-                continue  # the layer before does it, or whoever took forward_until_last
+                continue  # a layer before does it, or whoever took forward_until_last
             if not want_dx and not learning[i]:
                 break
             dy = self.run_back(names[i], kept, dy, want_dx)

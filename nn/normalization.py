@@ -1,10 +1,19 @@
 """Normalisation by batch statistics and by local energy."""
 
+from typing import NamedTuple
+
 from flambeau import kernels
 from flambeau.nn import init
-from flambeau.nn.geometry import need_images
+from flambeau.nn.geometry import need_images, need_window
 from flambeau.nn.module import Module
 from flambeau.nn.with_relu import WithReLU
+
+
+class Pooled(NamedTuple):
+    """What a normalisation keeps that was computed with a pooling."""
+
+    options: tuple  # of the pooling
+    saved: tuple  # of the kernel
 
 
 class BatchNorm(WithReLU):
@@ -53,7 +62,25 @@ class BatchNorm(WithReLU):
         return y
 
     def backward_relu(self, x, y, dy):
+        if isinstance(self.saved, Pooled):
+            return self.backward_pool_relu(x, y, dy)
         return self.backward_sum_relu(x, y, dy, False)[0]
+
+    def forward_pool_relu(self, x, pool):
+        """What `pool`, a MaxPool2d without dilation, gives of max(y, 0), in one step."""
+        self.enter(x, True)
+        need_window(pool, x, *pool.options)
+        k = kernels.of(x)
+        y, found = k.batch_norm_pool_relu(x, self.settings(), pool.options)
+        self.saved = Pooled(pool.options, found)
+        return y
+
+    def backward_pool_relu(self, x, y, dy):
+        """dx after forward_pool_relu, which gave y."""
+        self.need_gradient(dy, y.shape)
+        norm = self.weight, self.grad_weight, self.grad_bias, self.want_dx
+        k = kernels.of(x)
+        return k.batch_norm_pool_relu_backward(x, y, dy, norm, *self.saved)
 
     def backward_sum_relu(self, x, y, dy, added):
         """(dx, dother or None) after forward_sum_relu, which gave y; added: there was `other`."""

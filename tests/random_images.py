@@ -203,6 +203,30 @@ def normalization(draw):
     yield Call("batch_norm_relu_backward", args, near)
     if other is not None:
         yield from pair(draw, x, other, dy, near)
+    yield from norm_pool(draw, shape, w, dw, db, near)
+
+
+def norm_pool(draw, shape, w, dw, db, near):
+    """Normalised values, of which the greatest of each window go through a ReLU.
+
+    Those of a window are alike or clearly apart, and none is near 0: rounding would choose.
+    """
+    n, c, h, width = shape
+    x = draw.laid(np.round(4 * draw.random.standard_normal(shape)).astype(draw.dtype))
+    b = (draw.random.standard_normal(c) + 0.01).astype(draw.dtype)
+    kernel = draw.pick(1, 2, 3), draw.pick(1, 2, 3)
+    padding = tuple(draw.pick(0, k // 2) for k in kernel)
+    if any(k > s + 2 * p for k, s, p in zip(kernel, (h, width), padding, strict=True)):
+        return
+    stride = draw.pick(1, 2, 3), draw.pick(1, 2, 3)
+    pool = kernel, stride, padding, (1, 1), draw.chance(0.4)
+    norm = w, b, None, None, 0.1, 1e-3
+    y, saved = yield Call(
+        "batch_norm_pool_relu", (x, norm, pool), near, None, lambda y: (y[0], *y[1][:3])
+    )
+    learned = w, dw, db, draw.chance(0.8)
+    args = x, y, draw.array(*y.shape), learned, pool, saved
+    yield Call("batch_norm_pool_relu_backward", args, near)
 
 
 def pair(draw, x, other, dy, near):

@@ -106,6 +106,68 @@ def test_two_that_are_too_large_for_the_caches_agree_with_the_reference():
         assert np.count_nonzero(~np.isclose(a, e, rtol=1e-3, atol=1e-4)) <= 4
 
 
+POOLS = [  # kernel, stride, padding, dilation, ceil
+    ((3, 3), (2, 2), (1, 1), (1, 1), False),
+    ((2, 2), (2, 2), (0, 0), (1, 1), True),
+    ((3, 2), (1, 3), (1, 1), (1, 1), True),
+    ((2, 3), (4, 5), (1, 0), (1, 1), False),
+    ((2, 2), (2, 1), (1, 1), (2, 3), False),  # taps apart
+]
+
+
+def pooled(k, x, dy, parameters, running, pool, want):
+    """The same of one whose greatest of each window are taken."""
+    w, b, dw, db = copies(*parameters)
+    running = copies(*running)
+    y, saved = k.batch_norm_pool_relu(x, (w, b, *running, 0.1, 1e-5), pool)
+    learned = w, dw, db, want
+    dx = k.batch_norm_pool_relu_backward(
+        x, y, dy[..., : y.shape[2], : y.shape[3]], learned, pool, saved
+    )
+    return [y, *saved[:2], *running, dw, db, dx]
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(2, 16, 5, 7), (1, 12, 3, 3), (3, 64, 2, 2), (2, 48, 19, 18)])
+@pytest.mark.parametrize("pool", POOLS)
+def test_pooled_normalisations_agree_with_the_reference(pool, shape, layout, dtype):
+    c, draw = shape[1], np.random.default_rng(5)
+    n, c, h, w = shape
+    x, dy = images(shape, 1, dtype, layout), images((n, c, h + 3, w + 3), 2, dtype, layout)
+    parameters = list(draw.normal(size=(4, c)).astype(dtype))
+    running = list(abs(draw.normal(size=(2, c))).astype(dtype))
+    for given in parameters, [None] * 4, [parameters[0], None, None, parameters[3]]:
+        for want in True, False:
+            arguments = x, dy, given, running, pool, want
+            expected = pooled(reference, *arguments)
+            close(pooled(kernels.of(x), *arguments), expected, dtype)
+    arguments = x, dy, parameters, [None] * 2, pool, True
+    close(pooled(kernels.of(x), *arguments), pooled(reference, *arguments), dtype)
+
+
+def test_pooled_normalisations_of_large_images_agree_with_the_reference():
+    x, dy = images((4, 64, 131, 129), 1, "f4", "last"), images((4, 64, 66, 65), 2, "f4", "last")
+    parameters = list(np.random.default_rng(5).uniform(0.5, 1, (4, 64)).astype("f4"))
+    arguments = x, dy, parameters, (None, None), POOLS[0], True
+    pairs = pooled(kernels.of(x), *arguments), pooled(reference, *arguments)
+    for a, e in zip(
+        *pairs, strict=True
+    ):  # rounding may make another of two neighbours the greatest
+        assert a is e is None or np.count_nonzero(~np.isclose(a, e, rtol=1e-3, atol=1e-4)) <= 16
+
+
+def test_pooled_normalisations_of_numbers_that_are_none():
+    x = images((2, 16, 6, 6), 1, "f4", "last")
+    x[0, 3, 2, 2], x[1, 5, 0, 0] = np.nan, np.inf
+    dy = images((2, 16, 3, 3), 2, "f4", "last")
+    arguments = x, dy, [None] * 4, (None, None), POOLS[0], True
+    with np.errstate(invalid="ignore"):
+        expected = pooled(reference, *arguments)
+    for a, e in zip(pooled(kernels.of(x), *arguments), expected, strict=True):
+        assert a is e is None or np.allclose(a, e, rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
 @pytest.mark.parametrize("added", [True, False])
 def test_what_is_too_large_for_the_caches_agrees_with_the_reference(added):
     x, other, dy = (images((4, 64, 131, 129), seed, "f4", "last") for seed in range(3))
@@ -141,6 +203,20 @@ def test_the_host_device_agrees_with_the_reference_on_two_that_are_added():
         found = both_of_a_pair(kernels.of(moved[0][0]), *moved, wanted)
         expected = both_of_a_pair(reference, *arguments, wanted)
         close(spread(lambda a: kernels.to(a, "cpu"), found), expected, "f4")
+
+
+def test_the_host_device_agrees_with_the_reference_on_pooled_normalisations():
+    x, dy = images((2, 6, 5, 4), 1), images((2, 6, 5, 4), 2)
+    parameters = [images((6, 1, 1, 1), seed).ravel() for seed in range(4)]
+    running = [np.zeros(6, "f4"), np.ones(6, "f4")]
+    moved = spread(
+        lambda a: kernels.to(a, "host"), [x, dy[..., :3, :2].copy(), parameters, running]
+    )
+    k, (mx, mdy, (w, b, dw, db), run) = kernels.of(moved[0]), moved
+    y, saved = k.batch_norm_pool_relu(mx, (w, b, *run, 0.1, 1e-5), POOLS[0])
+    dx = k.batch_norm_pool_relu_backward(mx, y, mdy, (w, dw, db, True), POOLS[0], saved)
+    found = spread(lambda a: kernels.to(a, "cpu"), [y, *saved[:2], *run, dw, db, dx])
+    close(found, pooled(reference, x, dy, parameters, running, POOLS[0], True), "f4")
 
 
 def spread(function, x):
@@ -295,7 +371,37 @@ def test_a_layer_that_occurs_twice_is_not_joined():
     nn.gradcheck(net.astype("f8"), x.astype("f8"))
 
 
+def test_which_normalisations_are_pooled():
+    def found(*modules, enclosed=False):
+        net = nn.Sequential(*modules)
+        net.enclosed = enclosed
+        return net._pools(net._relus(()), ())
+
+    norm, relu, pool, end = nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Identity()
+    assert found(norm, relu, pool, end) == {"0": "2"}
+    assert found(norm, relu, pool, enclosed=True) == {"0": "2"}
+    assert found(norm, relu, pool) == {}  # the last is the caller's
+    assert found(relu, pool, end) == found(norm, relu, end) == found(norm, pool, end) == {}
+    assert found(nn.BatchNorm2d(4).eval(), relu, pool, end) == {}
+    assert found(norm, relu, nn.MaxPool2d(2, dilation=2), end) == {}
+    net = nn.Sequential(norm, relu, pool, end)
+    assert net._pools(net._relus(()), {"0"}) == {}
+
+
+def test_gradients_of_a_pooled_normalisation_are_those_of_its_function():
+    net = nn.Sequential(nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1), nn.Identity())
+    nn.gradcheck(net.astype("f8"), images((2, 16, 7, 6), 2, "f8", "last"))
+    net[0].freeze()
+    nn.gradcheck(net, images((2, 16, 7, 6), 3, "f8", "last"))
+
+
 def test_errors_name_the_layer():
+    net = nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(5), nn.Identity())
+    with pytest.raises(ValueError, match=r"MaxPool2d\(5\): .* window"):
+        net(np.ones((2, 4, 3, 3), "f4"))
+    y = net(np.random.default_rng(0).normal(size=(2, 4, 5, 5)).astype("f4"))
+    with pytest.raises(ValueError, match="dy must have the shape of y"):
+        net[0].backward_relu(np.ones((2, 4, 5, 5), "f4"), y, np.ones((2, 4, 5, 5), "f4"))
     net = nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(), nn.Identity())
     with pytest.raises(ValueError, match=r"BatchNorm2d\(4\): x must be") as error:
         net(np.ones((2, 3, 4, 4), "f4"))

@@ -111,6 +111,10 @@ from flambeau.kernels.cpu.pooling import (
     max_pool2d,
     max_pool2d_backward,
 )
+from flambeau.kernels.cpu.pooling_normalized import (
+    batch_norm_pool_relu,
+    batch_norm_pool_relu_backward,
+)
 from flambeau.kernels.cpu.recurrent import (
     gru,
     gru_backward,
@@ -156,6 +160,8 @@ __all__ = [
     "batch_norm_backward",
     "batch_norm_pair_relu",
     "batch_norm_pair_relu_backward",
+    "batch_norm_pool_relu",
+    "batch_norm_pool_relu_backward",
     "batch_norm_relu",
     "batch_norm_relu_backward",
     "cast",

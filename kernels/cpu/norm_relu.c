@@ -3,17 +3,6 @@
 #include "columns.h"
 #include "normalization.h"
 
-/* The statistics of x by the batch, as norm_relu takes them, and the factors of its channels. */
-static struct affine learned(const real *x, const real *w, const real *b, real *mean, real *inv_std,
-                             real *running_mean, real *running_var, double *work, real *channels,
-                             i64 rows, i64 c, i64 parts, double momentum, double eps) {
-  column_moments(x, work, rows, c, parts);
-  for (i64 k = 0; k < c; k++)
-    learn(work[k], work[c + k], rows, k, mean, inv_std, running_mean, running_var, momentum, eps);
-  affine_channels(w, b, inv_std, channels, channels + c, c);
-  return (struct affine){mean, channels, channels + c};
-}
-
 /* y = max((x - mean) scale + shift + other, 0) by the batch's statistics, which are written to mean
    and inv_std; the running ones move. other, w, b and the running ones may be NULL.
    marks: NULL, or memory for a bit for each y, which says whether it is above 0.

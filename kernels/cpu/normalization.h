@@ -93,6 +93,18 @@ static void vectors_backward(const real *x, const real *dy, const real *g, real 
   }
 }
 
+/* How x (rows, c) is normalised by the batch's statistics, which are written to mean and inv_std; the
+   running ones move. work, channels: memory for 2 c numbers a part, and for 2 c. */
+static struct affine learned(const real *x, const real *w, const real *b, real *mean, real *inv_std,
+                             real *running_mean, real *running_var, double *work, real *channels,
+                             i64 rows, i64 c, i64 parts, double momentum, double eps) {
+  column_moments(x, work, rows, c, parts);
+  for (i64 k = 0; k < c; k++)
+    learn(work[k], work[c + k], rows, k, mean, inv_std, running_mean, running_var, momentum, eps);
+  affine_channels(w, b, inv_std, channels, channels + c, c);
+  return (struct affine){mean, channels, channels + c};
+}
+
 /* What the gradient of x takes: scale (g - centre - (x - mean) slope). dx may be NULL. */
 struct backward {
   const real *x, *mean, *scale, *centre, *slope;

@@ -1,14 +1,7 @@
 /* Pooling of channels-last images: x is (n, h, w, c), y (n, oh, ow, c). A vector holds neighbouring
    channels of one position, and stays in a register while the positions of a window pass. */
 #include "columns.h"
-
-#if REAL_IS_FLOAT
-typedef int mask __attribute__((vector_size(VECTOR_BYTES)));
-#else
-typedef i64 mask __attribute__((vector_size(VECTOR_BYTES)));
-#endif
-
-typedef int positions __attribute__((vector_size(VECTOR_BYTES / sizeof(real) * sizeof(int))));
+#include "pooling.h"
 
 /* The first n <= LANES numbers of a vector; a constant n makes it one instruction. */
 INLINE vec load_part(const real *p, i64 n) {
@@ -36,21 +29,6 @@ INLINE void store_part(real *p, vec v, i64 n) {
       const i64 k = 0, width = c;                         \
       __VA_ARGS__;                                        \
     }
-
-/* The rows or columns of one window that lie in the image: first, first + step, … before end. */
-typedef struct {
-  i64 first, end, step;
-} Span;
-
-INLINE Span span(i64 start, i64 taps, i64 step, i64 size) {
-  i64 skipped = start < 0 ? (-start + step - 1) / step : 0;
-  return (Span){start + skipped * step, min_i64(size, start + (taps - 1) * step + 1), step};
-}
-
-INLINE void store_positions(int *p, mask v, i64 n) {
-  const positions short_v = __builtin_convertvector(v, positions);
-  memcpy(p, &short_v, n * sizeof(int));
-}
 
 /* The greatest of `width` channels over a window; x begins at these channels; index may be NULL. */
 INLINE void max_window(const real *x, real *y, int *index, Span rows, Span columns, i64 w, i64 c,

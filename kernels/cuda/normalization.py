@@ -3,8 +3,9 @@
 import math
 
 from flambeau.kernels.cuda import device
-from flambeau.kernels.cuda.activation import relu_backward
+from flambeau.kernels.cuda.activation import relu, relu_backward
 from flambeau.kernels.cuda.arrays import contiguous, copy, empty
+from flambeau.kernels.cuda.pooling import max_pool2d, max_pool2d_backward
 
 _BLOCKS = 1024  # sums of fewer channels are taken in parts, a block each
 
@@ -52,6 +53,20 @@ def batch_norm_pair_relu_backward(x, other, y, dy, norm, beside, saved):
     (w, dw, db, want), (*learned, want_other) = norm, beside
     dx, g = batch_norm_relu_backward(x, y, dy, w, None, dw, db, saved[:2], want, True)
     return dx, batch_norm_backward(other, g, *learned, *saved[2:], True, want_other)
+
+
+def batch_norm_pool_relu(x, norm, pool):
+    """y = the greatest of max(batch_norm(x), 0) over windows, and what backward takes"""
+    z, *saved = batch_norm(x, *norm, True)
+    y, index = max_pool2d(z, *pool, True)
+    return relu(y), (*saved, index)
+
+
+def batch_norm_pool_relu_backward(x, y, dy, norm, pool, saved):
+    """dx of batch_norm_pool_relu, which gave y and saved; dw += …, db += …, or None"""
+    (*learned, want), (mean, inv_std, index, *_) = norm, saved
+    dz = max_pool2d_backward(relu_backward(y, dy), index, x.shape[2:])
+    return batch_norm_backward(x, dz, *learned, mean, inv_std, True, want)
 
 
 def _statistics(x, running_mean, running_var, momentum, eps):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from flambeau.kernels.reference.activation import relu, relu_backward
+from flambeau.kernels.reference.pooling import max_pool2d, max_pool2d_backward
 
 
 def batch_norm(x, w, b, running_mean, running_var, momentum, eps, training):
@@ -91,6 +92,27 @@ def batch_norm_pair_relu_backward(x, other, y, dy, norm, beside, saved):
     for a, (*learned, want), at in (x, norm, saved[:2]), (other, beside, saved[2:4]):
         found.append(batch_norm_backward(a, dy, *learned, *at, True, want))
     return tuple(found)
+
+
+def batch_norm_pool_relu(x, norm, pool):
+    """y = the greatest of max(batch_norm(x), 0) over windows, and what backward takes
+
+    norm: w, b, running_mean, running_var, momentum and eps; pool: what max_pool2d takes, without
+    dilation. x (n, c, h, w)
+    """
+    z, *saved = batch_norm(x, *norm, True)
+    y, index = max_pool2d(z, *pool, True)
+    return relu(y), (*saved, index)
+
+
+def batch_norm_pool_relu_backward(x, y, dy, norm, pool, saved):
+    """dx of batch_norm_pool_relu, which gave y and saved; dw += …, db += …, or None
+
+    norm: w, dw, db and whether dx is wanted, else it is None
+    """
+    (*learned, want), (mean, inv_std, index, *_) = norm, saved
+    dz = max_pool2d_backward(relu_backward(y, dy), index, x.shape[2:])
+    return batch_norm_backward(x, dz, *learned, mean, inv_std, True, want)
 
 
 def local_response_norm(x, size, alpha, beta, k, within):
