@@ -11,14 +11,17 @@ struct windows_of_plane {
 INLINE void norm_window(const real *x, real *y, real *seen, int *index, struct affine norm, Span rows,
                         Span columns, i64 w, i64 c, i64 k) {
   const vec mean = load(norm.mean + k);
-  vec best = broadcast(-INFINITY), of = {0};
-  mask position = (mask){0} - 1;
+  const int inside = rows.first < rows.end && columns.first < columns.end;
+  const i64 first = inside ? rows.first * w + columns.first : -1;
+  vec of = inside ? load(x + first * c) : (vec){0};
+  vec best = inside ? normal(of - mean, norm.scale, norm.shift, k) : broadcast(-INFINITY);
+  mask position = (mask){0} + (int)first;
   for (i64 i = rows.first; i < rows.end; i++)
     for (i64 j = columns.first; j < columns.end; j++) {
       const vec from = load(x + (i * w + j) * c);
       const vec v = normal(from - mean, norm.scale, norm.shift, k);
       /* the first of equals; NaN is the greatest */
-      const mask kept = ((mask)(v <= best) | (mask)(best != best)) & (position >= 0);
+      const mask kept = (mask)(v <= best) | (mask)(best != best);
       const mask here = (mask){0} + (int)(i * w + j);
       best = (vec)(((mask)best & kept) | ((mask)v & ~kept));
       of = (vec)(((mask)of & kept) | ((mask)from & ~kept));

@@ -67,9 +67,20 @@ def max_over(axis):
     return lambda t: t.max(axis).values
 
 
+def norm_pair():
+    """The ReLU of the sum of two normalisations, as a graph, and the same in PyTorch."""
+    inputs = nngraph.inputs("one two")
+    one, two = (nn.BatchNorm2d(64)(x) for x in inputs)
+    norms = torch.nn.BatchNorm2d(64), torch.nn.BatchNorm2d(64)
+    graph = nngraph.Graph(inputs, nn.Identity()(nn.ReLU()(one + two)))
+    return graph, lambda t, u: torch.relu(norms[0](t) + norms[1](u))
+
+
 SPLIT = nn.Sequential(nn.Chunk(2), nn.ParallelTable(nn.ReLU(), nn.ReLU()))
 # in training each is one step; what comes last is not, for its result is the caller's
 NORM_RELU = nn.Sequential(nn.BatchNorm2d(64), nn.ReLU(), nn.Identity())
+NORM_POOL = nn.Sequential(nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Identity())
+NORM_PAIR = norm_pair()
 CONV_RELU = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Identity())
 RELU_POOL = nn.Sequential(nn.ReLU(), nn.MaxPool2d(2), nn.Identity())
 LINEAR_RELU = nn.Sequential(nn.Linear(2048, 1000), nn.ReLU(), nn.Identity())
@@ -86,6 +97,8 @@ MSE = nn.MSELoss(), torch.nn.MSELoss()
 OPS = {
     "batch norm": Op(nn.BatchNorm2d(64), [IMAGES], passes=ALL),
     "batch norm and relu": Op(NORM_RELU, [IMAGES], passes=ALL),
+    "batch norm, relu and max pool 3/2": Op(NORM_POOL, [IMAGES], passes=ALL),
+    "two batch norms, add and relu": Op(NORM_PAIR[0], [IMAGES] * 2, NORM_PAIR[1], ALL),
     "batch norm, eval": Op(nn.BatchNorm2d(64).eval(), [IMAGES], passes=("forward",)),
     "max pool 3/2": Op(nn.MaxPool2d(3, 2, 1), [IMAGES]),
     "max pool 2/2": Op(nn.MaxPool2d(2), [IMAGES]),
