@@ -74,7 +74,7 @@ class Graph(nn.Module):
         shared = overlapping(self.named) if keep else frozenset()
         joined = joints(self, shared, given | watched) if keep else {}
         inside = {slot for joint in joined.values() for slot in joint.inside}
-        halved = {joint.halves(self) for joint in joined.values()}
+        shortened = {joint.shortened(self) for joint in joined.values()}
         for slot, step in enumerate(self.steps):
             module = self.named.get(step.name)
             if module is None or slot in inside:
@@ -83,7 +83,7 @@ class Graph(nn.Module):
                 module.enclosed = keep and slot not in given
                 if slot in joined:
                     values[slot] = joined[slot].forward(self, values)
-                elif slot in halved:
+                elif slot in shortened:
                     values[slot] = module.forward_until_last(self._input(values, step))
                 else:
                     values[slot] = module.forward(self._input(values, step))
@@ -96,7 +96,7 @@ class Graph(nn.Module):
                 states[slot] = module.take_saved()
             done = (slot, *joined[slot].inside) if slot in joined else (slot,)
             for used in [used for s in done for used in last.get(s, ())]:
-                if used not in watched and used not in joined and used not in halved:
+                if used not in watched and used not in joined and used not in shortened:
                     values[used] = None
         return values, states, last, joined
 

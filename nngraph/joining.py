@@ -25,36 +25,39 @@ class Joint(NamedTuple):
 
     def forward(self, graph, values):
         """The value of the last of the steps."""
-        layer, x = graph.named[self.layer], part(values[self.source[0]], self.source[1])
+        layer, x = graph.named[self.layer], value(values, self.source)
         if self.other is None:
             return layer.forward_relu(x)
-        other = part(values[self.other[0]], self.other[1])
+        other = value(values, self.other)
         if self.second is None:
             return layer.forward_sum_relu(x, other)
         return layer.forward_pair_relu(x, last_norm(graph.named[self.second]), other)
 
     def backward(self, graph, values, y, dy, wanted):
         """(slot, path) and gradient of what came in."""
-        layer, x = graph.named[self.layer], part(values[self.source[0]], self.source[1])
+        layer, x = graph.named[self.layer], value(values, self.source)
         layer.want_dx = wanted[self.source[0]]
         if self.other is None:
             return [(self.source, layer.backward_relu(x, y, dy))]
         if self.second is None:
             dx, dother = layer.backward_sum_relu(x, y, dy, True)
         else:
-            norm, other = (
-                last_norm(graph.named[self.second]),
-                part(values[self.other[0]], self.other[1]),
-            )
+            norm, other = last_norm(graph.named[self.second]), value(values, self.other)
             norm.want_dx = wanted[self.other[0]]
             dx, dother = layer.backward_pair_relu(x, norm, other, y, dy)
         return [(self.source, dx), (self.other, dother)]
 
-    def halves(self, graph):
-        """The slot of the container all but whose last module is run, or None."""
+    def shortened(self, graph):
+        """The slot of the Sequential whose last module is left to this, or None."""
         if self.second is None or isinstance(graph.named[self.second], NORMS):
             return None
         return self.other[0]
+
+
+def value(values, place):
+    """The value at a (slot, path)."""
+    slot, path = place
+    return part(values[slot], path)
 
 
 def last_norm(module):
