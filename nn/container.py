@@ -135,20 +135,24 @@ class Container(Module):
             module.enclosed = False
         if keep is not None:
             x = None if module.from_saved and module.training else x
-            keep[name] = x, module.take_saved() if name in shared else None, y if relu else None
+            state = module.take_saved() if name in shared else None
+            keep[name] = x, state, y if relu else None, pool
         return y
 
     def run_back(self, name, kept, dy, want_dx):
         """The gradient of one child's input, after `run`; None where nobody wants it."""
         module = self.named[name]
-        x, state, y = kept.pop(name) if self.backward_once else kept[name]
+        x, state, y, pool = kept.pop(name) if self.backward_once else kept[name]
         if not want_dx and not module.learns():
             return None
         module.want_dx, module.backward_once = want_dx, self.backward_once
         if state is not None:
             module.put_saved(state)
         try:
-            dx = module.backward(x, dy) if y is None else module.backward_relu(x, y, dy)
+            if pool is not None:
+                dx = module.backward_pool_relu(x, self.named[pool], y, dy)
+            else:
+                dx = module.backward(x, dy) if y is None else module.backward_relu(x, y, dy)
         except Exception as error:
             self.at(error, name)
             raise

@@ -62,7 +62,7 @@ class Sequential(Container):
     def _keeping(self, x, *without):
         shared = overlapping(self.named)
         relus = self._relus(shared)
-        pools = self._pools(relus, shared)
+        pools = self._pools(relus, shared)  # of these the ReLU is computed as well
         kept = dict.fromkeys([*relus.values(), *pools.values(), *without])
         last = next(reversed(self.named), None)  # its y is the caller's
         for name in self.named:
@@ -90,14 +90,13 @@ class Sequential(Container):
 
     def _pools(self, relus, shared):
         """{name of a normalisation: name of the pooling that is computed with it and a ReLU}"""
-        names, found = list(self.named), {}
-        for pool, relu in relus.items():
-            at = names.index(relu)
-            if names.index(pool) < at or at == 0 or names[at - 1] in shared:
-                continue
-            norm = self.named[names[at - 1]]
-            if as_it_is(norm, BatchNorm2d) and norm.training:
-                found[names[at - 1]] = pool
+        pools = [name for name in relus if isinstance(self.named[name], MaxPool2d)]
+        names, found = list(self.named) if pools else [], {}
+        for pool in pools:
+            at = names.index(relus[pool])
+            norm = names[at - 1] if at > 0 and names[at - 1] not in shared else pool
+            if as_it_is(self.named[norm], BatchNorm2d) and self.named[norm].training:
+                found[norm] = pool
         return found
 
     def backward(self, x, dy):

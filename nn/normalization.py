@@ -1,19 +1,10 @@
 """Normalisation by batch statistics and by local energy."""
 
-from typing import NamedTuple
-
 from flambeau import kernels
 from flambeau.nn import init
 from flambeau.nn.geometry import need_images, need_window
 from flambeau.nn.module import Module
 from flambeau.nn.with_relu import WithReLU
-
-
-class Pooled(NamedTuple):
-    """What a normalisation keeps that was computed with a pooling."""
-
-    options: tuple  # of the pooling
-    saved: tuple  # of the kernel
 
 
 class BatchNorm(WithReLU):
@@ -55,32 +46,31 @@ class BatchNorm(WithReLU):
 
     def forward_sum_relu(self, x, other):
         """max(y + other, 0) in one step, in training; other: an array like x, or None."""
-        self.enter(x, True)
+        self.need_shape(x)
         fits = other is None or other.shape == x.shape
         self.need(fits, "what is added must have the shape of y", y=x, other=other)
+        self.enter(x, True)
         y, self.saved = kernels.of(x).batch_norm_relu(x, other, *self.settings())
         return y
 
     def backward_relu(self, x, y, dy):
-        if isinstance(self.saved, Pooled):
-            return self.backward_pool_relu(x, y, dy)
         return self.backward_sum_relu(x, y, dy, False)[0]
 
     def forward_pool_relu(self, x, pool):
         """What `pool`, a MaxPool2d without dilation, gives of max(y, 0), in one step."""
-        self.enter(x, True)
+        self.need_shape(x)
         need_window(pool, x, *pool.options)
+        self.enter(x, True)
         k = kernels.of(x)
-        y, found = k.batch_norm_pool_relu(x, self.settings(), pool.options)
-        self.saved = Pooled(pool.options, found)
+        y, self.saved = k.batch_norm_pool_relu(x, self.settings(), pool.options)
         return y
 
-    def backward_pool_relu(self, x, y, dy):
+    def backward_pool_relu(self, x, pool, y, dy):
         """dx after forward_pool_relu, which gave y."""
-        self.need_gradient(dy, y.shape)
-        norm = self.weight, self.grad_weight, self.grad_bias, self.want_dx
+        pool.need_gradient(dy, y.shape)
+        arrays, norm = (x, y, dy), (self.weight, self.grad_weight, self.grad_bias, self.want_dx)
         k = kernels.of(x)
-        return k.batch_norm_pool_relu_backward(x, y, dy, norm, *self.saved)
+        return k.batch_norm_pool_relu_backward(*arrays, norm, pool.options, self.saved)
 
     def backward_sum_relu(self, x, y, dy, added):
         """(dx, dother or None) after forward_sum_relu, which gave y; added: there was `other`."""
@@ -91,10 +81,10 @@ class BatchNorm(WithReLU):
 
     def forward_pair_relu(self, x, norm, other):
         """max(y + norm(other), 0) in one step, in training; norm: another one."""
-        self.enter(x, True)
-        norm.enter(other, True)
+        self.need_shape(x), norm.need_shape(other)
         fits = other.shape == x.shape
         self.need(fits, "what is added must have the shape of y", y=x, other=other)
+        self.enter(x, True), norm.enter(other, True)
         k, norm.saved = kernels.of(x), None
         y, self.saved = k.batch_norm_pair_relu(x, other, self.settings(), norm.settings())
         return y
@@ -115,7 +105,7 @@ class BatchNorm(WithReLU):
         self.need_gradient(dy, x.shape)
         k, by_batch = kernels.of(x), self.by_batch()
         if self.saved is not None:
-            mean, inv_std = self.saved
+            mean, inv_std = self.saved[:2]
         elif by_batch:
             _, mean, inv_std = self.normalize(x, None, None, 0.0, by_batch)
         else:
