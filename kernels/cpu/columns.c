@@ -1,7 +1,8 @@
 /* Statistics of the columns of x (rows, c): of channels that lie innermost in memory.
 
-   The rows are cut into `parts`, each of which writes two numbers a column to work (parts, 2, c);
-   these are joined in order, so that the bits do not depend on the threads. */
+   The rows are cut into `parts`, each of which writes two numbers a column to work (parts, 2, c),
+   for two x with one gradient three; these are joined in order, so that the bits do not depend on the
+   threads. */
 #include "columns.h"
 
 /* For each part and block of columns, in parallel: rows [from, to), columns [at, at + count).

@@ -1,6 +1,6 @@
 """Sums and statistics of channels that lie innermost in memory: x is (rows, c)."""
 
-from flambeau.kernels.cpu import layout, memory, native
+from flambeau.kernels.cpu import layout, memory, native, weights
 from flambeau.kernels.cpu.arrays import in_place
 
 _PART = 32768  # values: few enough that all threads have work
@@ -22,6 +22,12 @@ def totals(x, y, add):
     work, parts = workspace(rows, c)
     native.call("column_totals", x, y, work, rows, c, parts, add)
     return y
+
+
+def takes(x, *arrays):
+    """True for images whose channels lie innermost in memory and fill whole vectors."""
+    fits = layout.prefers_channels_last(x) and x.shape[1] % weights.lanes() == 0
+    return fits and native.takes(x, *arrays)
 
 
 def workspace(rows, c, sums=2):

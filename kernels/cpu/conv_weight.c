@@ -176,8 +176,8 @@ static struct strip images_of(const struct conv_last *s, i64 images, i64 i) {
   return t;
 }
 
-/* The sums of a task, a batch of panels at a time. after: the thread's next one. adds: to what the sums
-   are before. */
+/* The sums of a task, a batch of panels at a time. after: the thread's next one. adds: whether to what
+   stands in sums. */
 static void part_product(const struct conv_weight *p, const struct cut *cut,
                          const struct task *task, const struct task *after, const real *x,
                          const real *dy, const struct scratch *mine, int adds, real *sums) {
@@ -259,7 +259,7 @@ static void add_turned(const struct conv_last *s, const struct cut *cut, i64 chu
     }
 }
 
-/* dw += Σ dy x, or = (adds)        dy channels-last, one group
+/* dw += Σ dy x where it adds, else dw = Σ dy x        dy channels-last, one group
    shape: a struct conv_weight. The number of chunks does not depend on that of the threads. No chunks:
    1 x 1 taps and whole vectors of channels. turned: k fills whole vectors, there are chunks, no parts.
    work: the chunks' sums, APART numbers, and each thread's. */

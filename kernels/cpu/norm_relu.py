@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from flambeau.kernels.cpu import columns, layout, memory, native, weights
+from flambeau.kernels.cpu import columns, layout, memory, native
 from flambeau.kernels.cpu.activation import relu, relu_backward
 from flambeau.kernels.cpu.arrays import readable
 from flambeau.kernels.cpu.elementwise import add
@@ -18,7 +18,7 @@ def batch_norm_relu(x, other, w, b, running_mean, running_var, momentum, eps):
     need not read y.
     """
     running = running_mean, running_var
-    if not (_takes(x, other, w, b, *running) and native.writes(*running)):
+    if not (columns.takes(x, other, w, b, *running) and native.writes(*running)):
         y, mean, inv_std = batch_norm(x, w, b, *running, momentum, eps, True)
         return relu(y if other is None else add([y, other])), (mean, inv_std, None)
     x = layout.arranged(x, True)
@@ -36,7 +36,7 @@ def batch_norm_relu(x, other, w, b, running_mean, running_var, momentum, eps):
 def batch_norm_relu_backward(x, y, dy, w, b, dw, db, saved, want_dx, added):
     """(dx, dother) of batch_norm_relu, which gave y and saved; dw += …, db += …, or None"""
     mean, inv_std, marks = saved
-    if not (_takes(x, y, dy, w, b, dw, db, mean, inv_std) and native.writes(dw, db)):
+    if not (columns.takes(x, y, dy, w, b, dw, db, mean, inv_std) and native.writes(dw, db)):
         dy = relu_backward(y, dy)
         dx = batch_norm_backward(x, dy, w, dw, db, mean, inv_std, True, want_dx)
         return dx, dy if added else None
@@ -60,7 +60,7 @@ def batch_norm_pair_relu(x, other, norm, beside):
     norm, beside: w, b, running_mean, running_var, momentum and eps for x, and for other
     """
     arrays = *norm[:4], *beside[:4]
-    if not (_takes(x, other, *arrays) and native.writes(*norm[2:4], *beside[2:4])):
+    if not (columns.takes(x, other, *arrays) and native.writes(*norm[2:4], *beside[2:4])):
         y, *saved = batch_norm(x, *norm, True)
         z, *more = batch_norm(other, *beside, True)
         return relu(add([y, z])), (*saved, *more, None)
@@ -85,7 +85,7 @@ def batch_norm_pair_relu_backward(x, other, y, dy, norm, beside, saved):
     """
     *statistics, marks = saved
     arrays = x, other, y, dy, *norm[:3], *beside[:3], *statistics
-    if not (_takes(*arrays) and native.writes(*norm[1:3], *beside[1:3])):
+    if not (columns.takes(*arrays) and native.writes(*norm[1:3], *beside[1:3])):
         dy = relu_backward(y, dy)
         pairs = (x, norm, statistics[:2]), (other, beside, statistics[2:])
         return tuple(
@@ -110,9 +110,3 @@ def batch_norm_pair_relu_backward(x, other, y, dy, norm, beside, saved):
 def _marks(dtype):
     """Whether the marks of a vector fill bytes."""
     return bool(native.call("norm_relu_marks", np.empty(1, dtype)))
-
-
-def _takes(x, *arrays):
-    """True for images whose channels lie innermost in memory and fill whole vectors."""
-    fits = layout.prefers_channels_last(x) and x.shape[1] % weights.lanes() == 0
-    return fits and native.takes(x, *arrays)

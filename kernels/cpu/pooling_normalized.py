@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from flambeau.kernels.cpu import columns, layout, memory, native, weights
+from flambeau.kernels.cpu import columns, layout, memory, native
 from flambeau.kernels.cpu.activation import relu, relu_backward
 from flambeau.kernels.cpu.arrays import readable
 from flambeau.kernels.cpu.normalization import batch_norm, batch_norm_backward
@@ -16,7 +16,7 @@ def batch_norm_pool_relu(x, norm, pool):
     norm: w, b, running_mean, running_var, momentum and eps; pool: what max_pool2d takes
     """
     w, b, *running, momentum, eps = norm
-    fits = _takes(x, w, b, *running) and pool[3] == (1, 1)
+    fits = columns.takes(x, w, b, *running) and pool[3] == (1, 1)
     if not (fits and native.writes(*running)):
         z, *saved = batch_norm(x, *norm, True)
         y, index = max_pool2d(z, *pool, True)
@@ -52,12 +52,6 @@ def batch_norm_pool_relu_backward(x, y, dy, norm, pool, saved):
     options = _sizes(x, *pool), work, channels, parts
     native.call("max_pool2d_normalized_backward", *places, passed_on, *options)
     return dx
-
-
-def _takes(x, *arrays):
-    """True for images whose channels lie innermost in memory and fill whole vectors."""
-    fits = layout.prefers_channels_last(x) and x.shape[1] % weights.lanes() == 0
-    return fits and native.takes(x, *arrays)
 
 
 def _sizes(x, kernel, stride, padding, dilation, ceil):
