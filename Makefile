@@ -30,7 +30,7 @@ check: $(READY)
 # the C kernels in a copy of the tree, watched by AddressSanitizer and UBSan
 SANITIZERS = $(foreach library,asan ubsan,$(shell $(CC) -print-file-name=lib$(library).so))
 WATCHED = $(addprefix tests/test_,modules.py conv.py conv_gradients.py recurrent.py optimize.py \
-  embedding.py kept_weights.py linear.py losses.py norm_relu.py pooled.py recorded.py \
+  embedding.py joined_norms.py kept_weights.py linear.py losses.py norm_relu.py pooled.py recorded.py \
   recorded_changes.py recording.py with_relu.py)
 sanitize: $(READY)
 	rm -rf build/sanitize && mkdir -p build/sanitize/flambeau

@@ -26,6 +26,35 @@ def test_a_gradient_of_before_is_added_to_the_bits_of_the_new_one(stride, kernel
         assert cpu.conv2d_backward(x, dy, w, None, None, x, *options, False) is None
 
 
+@pytest.mark.parametrize(
+    "n, c, k, size, kernel, stride",
+    [
+        (2, 64, 64, 7, 1, 1),  # the sums are the gradient itself
+        (8, 64, 64, 40, 1, 1),  # chunks with sums of their own
+        (4, 3, 64, 64, 7, 2),  # the results are the lanes
+        (2, 32, 48, 15, 3, 2),
+        (2, 20, 17, 9, 3, 1),
+    ],
+)
+def test_a_gradient_of_weights_may_replace_what_was_there(
+    monkeypatch, n, c, k, size, kernel, stride
+):
+    conv_weight = pytest.importorskip("flambeau.kernels.cpu.conv_weight")
+    x, grid = draw(n, c, size, size), (size + 2 * (kernel // 2) - kernel) // stride + 1
+    dy, dw = draw(n, k, grid, grid), np.zeros((k, c, kernel, kernel), "f4")
+    options = (stride, stride), (kernel // 2, kernel // 2), (1, 1)
+    with kernels.package("cpu").conv_algorithm.use("direct"):
+        conv_weight.add_weight_gradient(channels_last(x), channels_last(dy), dw, *options)
+        call, replaced = conv_weight.native.call, np.full_like(dw, np.nan)
+
+        def replacing(name, *args):
+            return call(name, *args[:-1], False) if name == "conv_weight" else call(name, *args)
+
+        monkeypatch.setattr(conv_weight.native, "call", replacing)
+        conv_weight.add_weight_gradient(channels_last(x), channels_last(dy), replaced, *options)
+    np.testing.assert_array_equal(replaced, dw)
+
+
 @pytest.mark.parametrize("name", ["direct", "winograd2", "winograd4", "winograd6", "winograd7"])
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("shape, k, padding", SHAPES)

@@ -7,7 +7,7 @@ from flambeau import kernels, nn, nngraph
 from flambeau.kernels import reference
 from flambeau.nngraph.joining import joints
 
-from test_norm_relu import apart, passes
+from test_joined_norms import apart, passes
 
 
 def draw(*shape, dtype="f4", seed=0):
